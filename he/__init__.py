@@ -1,0 +1,1 @@
+"""Lattice arithmetic, CKKS bytes and threshold keys: pure, without network, files or clock."""

@@ -1,0 +1,366 @@
+"""CKKS parameters that prove their own budget: security, overflow, smudging and precision.
+
+Source: docs/protocol.md, section "Parameters" (DESIGN 4.1).
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Final
+
+from he.errors import ParameterError
+
+MAX_MODULUS_BITS: Final = {2048: 54, 4096: 109, 8192: 218, 16384: 438}
+"""Largest log2 of the key modulus at 128-bit security, ternary secrets.
+
+Source: HomomorphicEncryption.org security standard (2018), table 1.
+"""
+
+MAX_SMUDGING_WORD_BITS: Final = 94
+"""Two limbs hold the sum of four words of this width exactly."""
+
+MAX_CLIENTS: Final = 1_000_000
+MAX_VALUES: Final = 1 << 31
+HOLDER_RANGE: Final = (3, 9)
+
+_TAIL_DEVIATIONS: Final = 8.0  # beyond which honest noise does not show once in 2^50 coefficients
+_BUDGET_SHARE: Final = 7 / 8  # of Q/2: the rest makes a random polynomial recognisable
+_DISTANCE_FACTOR: Final = 0.55  # total variation of one shifted sum of four uniform words
+_DIGEST_LABEL: Final = b"secagg he parameters v1\0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moduli:
+    """A ring: polynomial degree N and SEAL's primes for it, in SEAL's order."""
+
+    degree: int
+    data_primes: tuple[int, ...]
+    special_prime: int
+
+
+_PRESETS: Final = {
+    "ckks-4096": _Moduli(
+        degree=4096,
+        data_primes=(134012929, 134111233, 134176769),
+        special_prime=268369921,
+    ),
+    "ckks-8192": _Moduli(
+        degree=8192,
+        data_primes=(132825089, 133251073, 133513217, 133611521, 133644289, 133857281),
+        special_prime=268369921,
+    ),
+}
+
+PRESET_NAMES: Final = tuple(_PRESETS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Everything that two parties must agree on to add and open CKKS ciphertexts.
+
+    `values` is the length of one client's vector, `clip` the largest magnitude of an entry,
+    `scale` the power of two that entries are multiplied by, `smudging_word_bits` the width w of
+    the four uniform words whose sum is one smudging coefficient. Raises `ParameterError`.
+    """
+
+    name: str
+    values: int
+    max_clients: int
+    holders: int
+    threshold: int
+    clip: float
+    security_bits: int
+    degree: int
+    data_primes: tuple[int, ...]
+    special_prime: int
+    scale: float
+    smudging_word_bits: int
+
+    def __post_init__(self) -> None:
+        """Prove the numbers: what does not fit raises with the number to change."""
+        _check_counts(self)
+        _check_moduli(self)
+        _check_smudging(self)
+        _check_room(self)
+
+    @property
+    def slots(self) -> int:
+        """Values held by one chunk: N/2."""
+        return self.degree // 2
+
+    @property
+    def chunks(self) -> int:
+        """Ciphertexts that one vector of `values` entries takes."""
+        return -(-self.values // self.slots)
+
+    @property
+    def key_primes(self) -> tuple[int, ...]:
+        """Data primes, then the special prime: the moduli of public keys and shares in transit."""
+        return (*self.data_primes, self.special_prime)
+
+    @cached_property
+    def data_modulus(self) -> int:
+        """Q, the product of the data primes."""
+        return math.prod(self.data_primes)
+
+    def noise_deviation(self, contributors: int) -> float:
+        """Deviation of one coefficient's noise in a sum of fresh ciphertexts.
+
+        SEAL's modulus switch leaves rounding only: variance (1 + N·2n/3)/12 per ciphertext.
+        """
+        secret_variance = 2 * self.holders / 3
+        return math.sqrt(contributors * (1 + self.degree * secret_variance) / 12)
+
+    @property
+    def required_smudging_deviation(self) -> float:
+        """Deviation that hides the noise of `max_clients` sums within 2^-security_bits."""
+        opened_coefficients = self.degree * self.chunks
+        hidden = math.sqrt(opened_coefficients) * self.noise_deviation(self.max_clients)
+        return _DISTANCE_FACTOR * hidden * 2.0**self.security_bits
+
+    @property
+    def smudging_deviation(self) -> float:
+        """Deviation of one subset's smudging coefficient: four w-bit words, 2^w/sqrt(3).
+
+        One alone must suffice, since t-1 corrupt holders know all subsets' keys but one.
+        """
+        return 2.0**self.smudging_word_bits / math.sqrt(3)
+
+    @property
+    def smudging_subsets(self) -> int:
+        """Number of subsets of n-t+1 holders, each with a smudging key."""
+        return math.comb(self.holders, self.threshold - 1)
+
+    @property
+    def total_smudging_deviation(self) -> float:
+        """Deviation of one opened coefficient's smudging, over all subsets together."""
+        return math.sqrt(self.smudging_subsets) * self.smudging_deviation
+
+    def opening_deviation(self, contributors: int) -> float:
+        """Deviation of noise and smudging together in one opened coefficient."""
+        return math.hypot(self.noise_deviation(contributors), self.total_smudging_deviation)
+
+    def slot_error(self, contributors: int) -> float:
+        """Standard deviation of one entry of the opened sum, in the units of the vector.
+
+        N independent coefficients meet in a complex slot; its real part keeps half the variance.
+        """
+        return math.sqrt(self.degree / 2) * self.opening_deviation(contributors) / self.scale
+
+    def mean_error(self, contributors: int, total_weight: float) -> float:
+        """Standard deviation, at most, of one entry of the weighted mean.
+
+        `total_weight` is the sum of weights in units of `max_weight`. The weight coordinate
+        w·clip carries the same error as the entries, hence the factor sqrt(2) at |mean| = clip.
+        """
+        return math.sqrt(2) * self.slot_error(contributors) / total_weight
+
+    @property
+    def coefficient_bound(self) -> float:
+        """Largest magnitude of an honest opened coefficient; at most 7/8 of Q/2."""
+        tail = _TAIL_DEVIATIONS * self.opening_deviation(self.max_clients)
+        return self.max_clients * self.clip * self.scale + tail
+
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) over every number, little-endian; the name is not part of it."""
+        head = struct.pack(
+            "<QQQQdQQdQQ",
+            self.values,
+            self.max_clients,
+            self.holders,
+            self.threshold,
+            self.clip,
+            self.security_bits,
+            self.degree,
+            self.scale,
+            self.smudging_word_bits,
+            len(self.data_primes),
+        )
+        primes = struct.pack(f"<{len(self.key_primes)}Q", *self.key_primes)
+        return sha256(_DIGEST_LABEL + head + primes).digest()
+
+
+def preset(  # noqa: PLR0913 - the signature that others build on
+    name: str,
+    *,
+    values: int,
+    max_clients: int,
+    holders: int,
+    threshold: int,
+    clip: float = 1.0,
+    security_bits: int = 40,
+) -> Parameters:
+    """Fit the named preset to a job: the largest scale, the smallest sufficient smudging.
+
+    Raises `ParameterError` when the budget has no solution; the message says what to change.
+    """
+    if name not in _PRESETS:
+        message = f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}"
+        raise ParameterError(message)
+    moduli = _PRESETS[name]
+    return fit(
+        name,
+        degree=moduli.degree,
+        data_primes=moduli.data_primes,
+        special_prime=moduli.special_prime,
+        values=values,
+        max_clients=max_clients,
+        holders=holders,
+        threshold=threshold,
+        clip=clip,
+        security_bits=security_bits,
+    )
+
+
+def fit(  # noqa: PLR0913 - one argument for each number that is given, not derived
+    name: str,
+    *,
+    degree: int,
+    data_primes: tuple[int, ...],
+    special_prime: int,
+    values: int,
+    max_clients: int,
+    holders: int,
+    threshold: int,
+    clip: float,
+    security_bits: int,
+) -> Parameters:
+    """Derive scale and smudging width for any ring (tests use small ones); see `preset`."""
+    draft = _Draft(
+        name=name,
+        degree=degree,
+        data_primes=data_primes,
+        special_prime=special_prime,
+        values=values,
+        max_clients=max_clients,
+        holders=holders,
+        threshold=threshold,
+        clip=clip,
+        security_bits=security_bits,
+        scale=1.0,
+        smudging_word_bits=0,
+    )
+    return draft.settle()
+
+
+class _Draft(Parameters):
+    """Parameters whose scale and smudging width are still to be derived, hence unproven."""
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        _check_moduli(self)
+
+    def settle(self) -> Parameters:
+        fields = {name: getattr(self, name) for name in Parameters.__dataclass_fields__}
+        wide = math.log2(self.required_smudging_deviation * math.sqrt(3))
+        fields["smudging_word_bits"] = max(math.ceil(wide), 1)
+        smudged = _Draft(**fields)
+        _check_smudging(smudged)
+        fields["scale"] = _largest_scale(smudged)
+        return Parameters(**fields)
+
+
+def _largest_scale(draft: Parameters) -> float:
+    tail = _TAIL_DEVIATIONS * draft.opening_deviation(draft.max_clients)
+    room = _BUDGET_SHARE * draft.data_modulus / 2 - tail
+    signal = draft.max_clients * draft.clip
+    if room < signal:
+        _refuse_room(draft)
+    fitting = math.floor(math.log2(room / signal))
+    # SEAL encodes only scales of fewer bits than Q, whatever the clip.
+    return 2.0 ** min(fitting, draft.data_modulus.bit_length() - 2)
+
+
+def _refuse_room(parameters: Parameters) -> None:
+    message = (
+        f"{parameters.name} has no room for {parameters.max_clients} clients of clip"
+        f" {parameters.clip:g} with {parameters.values} values and smudging of"
+        f" {parameters.security_bits} bits: lower max_clients, clip or values,"
+        " or take ckks-8192"
+    )
+    raise ParameterError(message)
+
+
+def _check_room(parameters: Parameters) -> None:
+    if math.frexp(parameters.scale)[0] != 0.5:  # noqa: PLR2004 - the mantissa of a power of two
+        message = f"scale {parameters.scale!r} is not a power of two"
+        raise ParameterError(message)
+    if not 1 <= parameters.scale <= 2.0 ** (parameters.data_modulus.bit_length() - 2):
+        message = f"scale {parameters.scale!r} does not fit below the data modulus"
+        raise ParameterError(message)
+    if parameters.coefficient_bound > _BUDGET_SHARE * parameters.data_modulus / 2:
+        _refuse_room(parameters)
+
+
+def _check_smudging(parameters: Parameters) -> None:
+    if parameters.smudging_word_bits > MAX_SMUDGING_WORD_BITS:
+        message = (
+            f"smudging words of {parameters.smudging_word_bits} bits exceed"
+            f" {MAX_SMUDGING_WORD_BITS}: lower security_bits, max_clients or values"
+        )
+        raise ParameterError(message)
+    if parameters.smudging_deviation < parameters.required_smudging_deviation * (1 - 1e-9):
+        message = (
+            f"smudging words of {parameters.smudging_word_bits} bits do not hide the noise"
+            f" within 2^-{parameters.security_bits}: raise smudging_word_bits"
+        )
+        raise ParameterError(message)
+
+
+def _check_counts(parameters: Parameters) -> None:
+    fewest, most = HOLDER_RANGE
+    _check_range("values", parameters.values, 1, MAX_VALUES)
+    _check_range("max_clients", parameters.max_clients, 1, MAX_CLIENTS)
+    _check_range("holders", parameters.holders, fewest, most)
+    _check_range("threshold", parameters.threshold, 2, parameters.holders)
+    _check_range("security_bits", parameters.security_bits, 1, 128)
+    if not (math.isfinite(parameters.clip) and 1e-30 < parameters.clip < 1e30):  # noqa: PLR2004
+        message = f"clip is {parameters.clip!r}, must be positive and finite"
+        raise ParameterError(message)
+
+
+def _check_range(name: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        message = f"{name} is {number}, must be from {low} to {high}"
+        raise ParameterError(message)
+
+
+def _check_moduli(parameters: Parameters) -> None:
+    if parameters.degree not in MAX_MODULUS_BITS:
+        message = f"degree is {parameters.degree}, must be one of {sorted(MAX_MODULUS_BITS)}"
+        raise ParameterError(message)
+    bits = math.prod(parameters.key_primes).bit_length()
+    if bits > MAX_MODULUS_BITS[parameters.degree]:
+        message = (
+            f"primes of {bits} bits exceed the {MAX_MODULUS_BITS[parameters.degree]} that degree"
+            f" {parameters.degree} allows at 128-bit security: use fewer primes"
+        )
+        raise ParameterError(message)
+    if len(set(parameters.key_primes)) != len(parameters.key_primes) or not parameters.data_primes:
+        message = "primes must be distinct, with at least one for data"
+        raise ParameterError(message)
+    for prime in parameters.key_primes:
+        _check_prime(prime, parameters.degree)
+
+
+def _check_prime(prime: int, degree: int) -> None:
+    if prime >= 1 << 28 or prime % (2 * degree) != 1 or not _is_prime(prime):
+        message = f"{prime} is not a prime below 2^28 that is 1 modulo {2 * degree}"
+        raise ParameterError(message)
+
+
+def _is_prime(number: int) -> bool:
+    """Miller-Rabin with the bases that decide every number below 2^32."""
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    return all(_passes(number, base, odd, twos) for base in (2, 3, 5, 7))
+
+
+def _passes(number: int, base: int, odd: int, twos: int) -> bool:
+    power = pow(base, odd, number)
+    if power in (1, number - 1):
+        return True
+    return any((power := power * power % number) == number - 1 for _ in range(twos - 1))
