@@ -1,0 +1,1 @@
+"""The `secagg` command, one module for each group of sub-commands."""
