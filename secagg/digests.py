@@ -40,8 +40,7 @@ class Canonical:
 
     def __init__(self, label: bytes) -> None:
         if not is_label(label):
-            msg = "a digest label must be 1 to 64 printable ASCII bytes"
-            raise UsageError(msg)
+            raise UsageError("a digest label must be 1 to 64 printable ASCII bytes")
         self._label = label
         self._buffer = bytearray()
 
@@ -50,8 +49,7 @@ class Canonical:
         try:
             return self._field(b"t", value.encode())
         except UnicodeEncodeError:
-            msg = "text with lone surrogates has no canonical form"
-            raise UsageError(msg) from None
+            raise UsageError("text with lone surrogates has no canonical form") from None
 
     def integer(self, value: int) -> Self:
         """Append an integer as i64 little-endian, or as u64 where i64 is too small."""
@@ -60,15 +58,13 @@ class Canonical:
             return self._field(b"i", number.to_bytes(8, "little", signed=True))
         if 0 <= number <= _U64_MAX:
             return self._field(b"u", number.to_bytes(8, "little"))
-        msg = "an integer outside 64 bits has no canonical form"
-        raise UsageError(msg)
+        raise UsageError("an integer outside 64 bits has no canonical form")
 
     def real(self, value: float) -> Self:
         """Append a finite number as f64 little-endian; -0.0 counts as 0.0."""
         number = float(value)
         if not math.isfinite(number):
-            msg = "infinity and NaN have no canonical form"
-            raise UsageError(msg)
+            raise UsageError("infinity and NaN have no canonical form")
         return self._field(b"r", struct.pack("<d", number or 0.0))
 
     def data(self, value: bytes | bytearray | memoryview) -> Self:

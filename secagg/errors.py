@@ -206,9 +206,7 @@ class UnreachableError(SecAggError):
         "side looks the same from here, so check both with `secagg pki show`"
     )
 
-    def __init__(
-        self, party: str, reason: str = "it did not answer", *, next_step: str | None = None
-    ) -> None:
+    def __init__(self, party: str, reason: str = "it did not answer", *, next_step: str | None = None) -> None:
         super().__init__(reason, next_step=next_step)
         self.party = party
 

@@ -1,0 +1,234 @@
+"""The deployment's own CA as a client, holder or coordinator sees it.
+
+The module reads no clock and no file: times and bytes come in as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from secagg.errors import CertificateError
+from secagg.party import DNS_SUFFIX, Party, Role, party_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MAX_CERTIFICATE_BYTES: Final = 8 * 1024
+_PEM_END: Final = b"-----END X509 CRL-----"
+_DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+
+def extended_usages(role: Role) -> frozenset[ObjectIdentifier]:
+    """Return the extended key usages that a certificate of this role has, no more, no fewer."""
+    dials = ExtendedKeyUsageOID.CLIENT_AUTH
+    return frozenset({dials, ExtendedKeyUsageOID.SERVER_AUTH} if role.serves else {dials})
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Parse a DER certificate of at most 8 KiB.
+
+    Raises:
+        CertificateError: on any bytes that are not one certificate we can read in full.
+    """
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise CertificateError(f"a certificate of {len(der)} bytes is larger than the {MAX_CERTIFICATE_BYTES} allowed")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        tuple(certificate.extensions)
+        certificate.public_key()
+    except _DAMAGED:
+        raise CertificateError("the certificate cannot be read") from None
+    return certificate
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Issuer:
+    certificate: x509.Certificate
+    revocations: x509.CertificateRevocationList | None
+
+
+class TrustRoot:
+    """The CA certificates that count, and what they revoked.
+
+    Raises:
+        CertificateError: a CA certificate or revocation list that cannot be used, or, once
+            a revocation list is given, a CA without one.
+    """
+
+    __slots__ = ("_issuers",)
+
+    def __init__(
+        self,
+        authorities: tuple[x509.Certificate, ...],
+        revocations: tuple[x509.CertificateRevocationList, ...] = (),
+    ) -> None:
+        if not authorities:
+            raise CertificateError("there is no CA certificate to trust")
+        self._issuers = tuple(
+            _Issuer(
+                certificate=_checked_authority(authority),
+                revocations=_revocations_of(authority, revocations),
+            )
+            for authority in authorities
+        )
+
+    @classmethod
+    def from_pem(cls, ca_pem: bytes, crl_pem: bytes | None = None) -> TrustRoot:
+        """Read one or more CA certificates and, when given, one revocation list for each."""
+        try:
+            authorities = tuple(x509.load_pem_x509_certificates(ca_pem))
+            revocations = tuple(_split_revocations(crl_pem)) if crl_pem is not None else ()
+        except _DAMAGED:
+            raise CertificateError("the CA certificate or its revocation list cannot be read") from None
+        if crl_pem is not None and not revocations:
+            raise CertificateError("the revocation list file holds no revocation list")
+        return cls(authorities, revocations)
+
+    def verify_certificate(self, der: bytes, *, at: datetime) -> Party:
+        """Return whom the certificate is for, once everything about it holds at that time.
+
+        Args:
+            der: the certificate, DER.
+            at: the time that counts, with a time zone.
+
+        Raises:
+            CertificateError: it names the certificate and what is wrong: issuer, dates, key,
+                usages, names or revocation.
+        """
+        certificate = read_certificate(der)
+        party = party_of(certificate)
+        issuer = self._issuer_of(certificate, party)
+        _check_dates(issuer.certificate, "the CA's certificate", at)
+        _check_dates(certificate, f"the certificate of {party}", at)
+        _check_profile(certificate, party)
+        _check_names(certificate, party)
+        _check_not_revoked(certificate, party, issuer, at)
+        return party
+
+    def _issuer_of(self, certificate: x509.Certificate, party: Party) -> _Issuer:
+        for issuer in self._issuers:
+            if _issued_by(certificate, issuer.certificate):
+                return issuer
+        raise CertificateError(
+            f"the certificate of {party} was not issued by the CA that is trusted here",
+            next_step="Use a certificate of this deployment's own CA",
+        )
+
+    def __repr__(self) -> str:
+        """Name the CAs."""
+        names = ", ".join(one.certificate.subject.rfc4514_string() for one in self._issuers)
+        return f"TrustRoot({names})"
+
+
+def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    if not isinstance(certificate.signature_hash_algorithm, SHA256):
+        return False
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (*_DAMAGED, InvalidSignature):
+        return False
+    return True
+
+
+def _checked_authority(authority: x509.Certificate) -> x509.Certificate:
+    _check_key(authority, "the CA's certificate")
+    basic = _extension(authority, x509.BasicConstraints)
+    usage = _extension(authority, x509.KeyUsage)
+    if basic is None or not basic.ca or usage is None or not usage.key_cert_sign:
+        raise CertificateError(
+            "the certificate to trust is not a CA's", next_step="Use the ca.pem that `secagg pki init` made"
+        )
+    return authority
+
+
+def _split_revocations(pem: bytes) -> list[x509.CertificateRevocationList]:
+    blocks = pem.split(_PEM_END)[:-1]
+    return [x509.load_pem_x509_crl(block + _PEM_END + b"\n") for block in blocks]
+
+
+def _revocations_of(
+    authority: x509.Certificate, revocations: tuple[x509.CertificateRevocationList, ...]
+) -> x509.CertificateRevocationList | None:
+    if not revocations:
+        return None
+    key = authority.public_key()
+    for one in revocations:
+        signed = isinstance(key, ec.EllipticCurvePublicKey) and one.is_signature_valid(key)
+        if one.issuer == authority.subject and signed:
+            return one
+    raise CertificateError(
+        "no revocation list is signed by the CA that is trusted here",
+        next_step="Use the crl.pem of the same CA as ca.pem",
+    )
+
+
+def _check_key(certificate: x509.Certificate, whose: str) -> None:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CertificateError(f"{whose} has no P-256 key")
+
+
+def _check_dates(certificate: x509.Certificate, whose: str, at: datetime) -> None:
+    if at < certificate.not_valid_before_utc:
+        raise CertificateError(
+            f"{whose} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC",
+            next_step="Check this machine's clock",
+        )
+    if at > certificate.not_valid_after_utc:
+        raise CertificateError(f"{whose} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+
+
+def _check_profile(certificate: x509.Certificate, party: Party) -> None:
+    whose = f"the certificate of {party}"
+    _check_key(certificate, whose)
+    basic = _extension(certificate, x509.BasicConstraints)
+    if basic is None or basic.ca:
+        raise CertificateError(f"{whose} is a CA's certificate, not a party's")
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is None or not usage.digital_signature or usage.key_cert_sign:
+        raise CertificateError(f"{whose} has the wrong key usage: it must allow signatures and nothing of a CA's")
+    extended = _extension(certificate, x509.ExtendedKeyUsage)
+    if extended is None or frozenset(extended) != extended_usages(party.role):
+        raise CertificateError(f"{whose} has extended key usages that do not fit its role")
+    if any(_is_unknown_and_critical(one) for one in certificate.extensions):
+        raise CertificateError(f"{whose} holds a critical extension that is not known here")
+
+
+def _is_unknown_and_critical(extension: x509.Extension[x509.ExtensionType]) -> bool:
+    return extension.critical and isinstance(extension.value, x509.UnrecognizedExtension)
+
+
+def _check_names(certificate: x509.Certificate, party: Party) -> None:
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    hosts = [] if names is None else names.get_values_for_type(x509.DNSName)
+    reserved = [host for host in hosts if host.lower().endswith(DNS_SUFFIX)]
+    if reserved != ([party.server_name] if party.role.serves else []):
+        raise CertificateError(f"the certificate of {party} holds DNS names of another party, or lacks its own")
+
+
+def _check_not_revoked(certificate: x509.Certificate, party: Party, issuer: _Issuer, at: datetime) -> None:
+    listed = issuer.revocations
+    if listed is None:
+        return
+    if at < listed.last_update_utc or listed.next_update_utc is None or at > listed.next_update_utc:
+        msg = "the CA's revocation list is not valid at this time"
+        next_step = "Renew it with `secagg pki renew-crl` and hand out the new crl.pem"
+        raise CertificateError(msg, next_step=next_step)
+    if listed.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+        raise CertificateError(f"the certificate of {party} was revoked")
+
+
+def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
