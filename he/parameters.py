@@ -11,12 +11,7 @@ from hashlib import sha256
 from typing import Final
 
 from he.errors import ParameterError
-
-MAX_MODULUS_BITS: Final = {2048: 54, 4096: 109, 8192: 218, 16384: 438}
-"""Largest log2 of the key modulus at 128-bit security, ternary secrets.
-
-Source: HomomorphicEncryption.org security standard (2018), table 1.
-"""
+from he.moduli import PRESET_MODULI, check_moduli
 
 MAX_SMUDGING_WORD_BITS: Final = 94
 """Two limbs hold the sum of four words of this width exactly."""
@@ -31,29 +26,7 @@ _DISTANCE_FACTOR: Final = 0.55  # total variation of one shifted sum of four uni
 _DIGEST_LABEL: Final = b"secagg he parameters v1\0"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Moduli:
-    """A ring: polynomial degree N and SEAL's primes for it, in SEAL's order."""
-
-    degree: int
-    data_primes: tuple[int, ...]
-    special_prime: int
-
-
-_PRESETS: Final = {
-    "ckks-4096": _Moduli(
-        degree=4096,
-        data_primes=(134012929, 134111233, 134176769),
-        special_prime=268369921,
-    ),
-    "ckks-8192": _Moduli(
-        degree=8192,
-        data_primes=(132825089, 133251073, 133513217, 133611521, 133644289, 133857281),
-        special_prime=268369921,
-    ),
-}
-
-PRESET_NAMES: Final = tuple(_PRESETS)
+PRESET_NAMES: Final = tuple(PRESET_MODULI)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +54,7 @@ class Parameters:
     def __post_init__(self) -> None:
         """Prove the numbers: what does not fit raises with the number to change."""
         _check_counts(self)
-        _check_moduli(self)
+        check_moduli(self.degree, self.data_primes, self.special_prime)
         _check_smudging(self)
         _check_room(self)
 
@@ -143,14 +116,14 @@ class Parameters:
         return math.hypot(self.noise_deviation(contributors), self.total_smudging_deviation)
 
     def slot_error(self, contributors: int) -> float:
-        """Standard deviation of one entry of the opened sum, in the units of the vector.
+        """Return the deviation of one entry of the opened sum, in the units of the vector.
 
         N independent coefficients meet in a complex slot; its real part keeps half the variance.
         """
         return math.sqrt(self.degree / 2) * self.opening_deviation(contributors) / self.scale
 
     def mean_error(self, contributors: int, total_weight: float) -> float:
-        """Standard deviation, at most, of one entry of the weighted mean.
+        """Return the deviation, at most, of one entry of the weighted mean.
 
         `total_weight` is the sum of weights in units of `max_weight`. The weight coordinate
         w·clip carries the same error as the entries, hence the factor sqrt(2) at |mean| = clip.
@@ -182,7 +155,7 @@ class Parameters:
         return sha256(_DIGEST_LABEL + head + primes).digest()
 
 
-def preset(  # noqa: PLR0913 - the signature that others build on
+def preset(
     name: str,
     *,
     values: int,
@@ -196,10 +169,10 @@ def preset(  # noqa: PLR0913 - the signature that others build on
 
     Raises `ParameterError` when the budget has no solution; the message says what to change.
     """
-    if name not in _PRESETS:
+    if name not in PRESET_MODULI:
         message = f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}"
         raise ParameterError(message)
-    moduli = _PRESETS[name]
+    moduli = PRESET_MODULI[name]
     return fit(
         name,
         degree=moduli.degree,
@@ -250,7 +223,7 @@ class _Draft(Parameters):
 
     def __post_init__(self) -> None:
         _check_counts(self)
-        _check_moduli(self)
+        check_moduli(self.degree, self.data_primes, self.special_prime)
 
     def settle(self) -> Parameters:
         fields = {name: getattr(self, name) for name in Parameters.__dataclass_fields__}
@@ -284,7 +257,7 @@ def _refuse_room(parameters: Parameters) -> None:
 
 
 def _check_room(parameters: Parameters) -> None:
-    if math.frexp(parameters.scale)[0] != 0.5:  # noqa: PLR2004 - the mantissa of a power of two
+    if math.frexp(parameters.scale)[0] != 0.5:
         message = f"scale {parameters.scale!r} is not a power of two"
         raise ParameterError(message)
     if not 1 <= parameters.scale <= 2.0 ** (parameters.data_modulus.bit_length() - 2):
@@ -316,7 +289,7 @@ def _check_counts(parameters: Parameters) -> None:
     _check_range("holders", parameters.holders, fewest, most)
     _check_range("threshold", parameters.threshold, 2, parameters.holders)
     _check_range("security_bits", parameters.security_bits, 1, 128)
-    if not (math.isfinite(parameters.clip) and 1e-30 < parameters.clip < 1e30):  # noqa: PLR2004
+    if not (math.isfinite(parameters.clip) and 1e-30 < parameters.clip < 1e30):
         message = f"clip is {parameters.clip!r}, must be positive and finite"
         raise ParameterError(message)
 
@@ -325,42 +298,3 @@ def _check_range(name: str, number: int, low: int, high: int) -> None:
     if not low <= number <= high:
         message = f"{name} is {number}, must be from {low} to {high}"
         raise ParameterError(message)
-
-
-def _check_moduli(parameters: Parameters) -> None:
-    if parameters.degree not in MAX_MODULUS_BITS:
-        message = f"degree is {parameters.degree}, must be one of {sorted(MAX_MODULUS_BITS)}"
-        raise ParameterError(message)
-    bits = math.prod(parameters.key_primes).bit_length()
-    if bits > MAX_MODULUS_BITS[parameters.degree]:
-        message = (
-            f"primes of {bits} bits exceed the {MAX_MODULUS_BITS[parameters.degree]} that degree"
-            f" {parameters.degree} allows at 128-bit security: use fewer primes"
-        )
-        raise ParameterError(message)
-    if len(set(parameters.key_primes)) != len(parameters.key_primes) or not parameters.data_primes:
-        message = "primes must be distinct, with at least one for data"
-        raise ParameterError(message)
-    for prime in parameters.key_primes:
-        _check_prime(prime, parameters.degree)
-
-
-def _check_prime(prime: int, degree: int) -> None:
-    if prime >= 1 << 28 or prime % (2 * degree) != 1 or not _is_prime(prime):
-        message = f"{prime} is not a prime below 2^28 that is 1 modulo {2 * degree}"
-        raise ParameterError(message)
-
-
-def _is_prime(number: int) -> bool:
-    """Miller-Rabin with the bases that decide every number below 2^32."""
-    odd, twos = number - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    return all(_passes(number, base, odd, twos) for base in (2, 3, 5, 7))
-
-
-def _passes(number: int, base: int, odd: int, twos: int) -> bool:
-    power = pow(base, odd, number)
-    if power in (1, number - 1):
-        return True
-    return any((power := power * power % number) == number - 1 for _ in range(twos - 1))

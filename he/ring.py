@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _HALF_BITS = 14
+_ONE_PRODUCT_LIMIT = 1 << 27  # centred factors below this have products below 2^53
 _BATCH_BYTES = 1 << 17  # of float64 coefficients: with both halves this stays inside the L2 cache
 
 
@@ -43,7 +44,7 @@ class Ring:
         return self._apply(a, [transform.forward for transform in self._transforms])
 
     def inverse(self, a: Residues) -> Residues:
-        """Evaluations (..., L, N) in SEAL's order back to coefficients."""
+        """Turn evaluations (..., L, N) in SEAL's order back into coefficients."""
         return self._apply(a, [transform.inverse for transform in self._transforms])
 
     def multiply(self, a: Residues, b: Residues) -> Residues:
@@ -64,14 +65,16 @@ class Ring:
         self._check(b)
         total: Residues = a + b  # below 2^29
         # wraps to a huge number where the sum is already reduced
-        return np.minimum(total, total - self._column)
+        reduced: Residues = np.minimum(total, total - self._column)
+        return reduced
 
     def subtract(self, a: Residues, b: Residues) -> Residues:
         """Difference modulo each prime. Shapes broadcast."""
         self._check(a)
         self._check(b)
         difference: Residues = a - b
-        return np.minimum(difference, difference + self._column)
+        reduced: Residues = np.minimum(difference, difference + self._column)
+        return reduced
 
     def negate(self, a: Residues) -> Residues:
         """Negative modulo each prime."""
@@ -114,13 +117,13 @@ class _Transform:
         by_row, twiddles, by_column = self._matrices(powers)
         self._row_step = self._reducer.halve(by_row, axis=0)
         self._column_step = self._reducer.halve(by_column, axis=1)
-        self._twiddles = self._reducer.halve(twiddles)
+        self._twiddles = self._reducer.centred(twiddles).astype(np.float64)
 
         by_row, twiddles, by_column = self._matrices(powers[-np.arange(2 * degree)])
         scaled = by_row.T * pow(degree, -1, prime) % prime
         self._inverse_row_step = self._reducer.halve(scaled, axis=0)
         self._inverse_column_step = self._reducer.halve(by_column.T, axis=1)
-        self._inverse_twiddles = self._reducer.halve(twiddles)
+        self._inverse_twiddles = self._reducer.centred(twiddles).astype(np.float64)
 
     def _matrices(self, powers: Integers) -> tuple[Integers, Integers, Integers]:
         """Row matrix (r, r), twiddles (r, c), column matrix (c, c), in bit-reversed order."""
@@ -140,9 +143,7 @@ class _Transform:
         return self._reducer.canonical(x).reshape(a.shape)
 
     def inverse(self, a: Floats) -> Floats:
-        x = self._mix_columns(
-            a.reshape(-1, self._rows, self._columns), self._inverse_column_step
-        )
+        x = self._mix_columns(a.reshape(-1, self._rows, self._columns), self._inverse_column_step)
         x = self._reducer.multiply(x, self._inverse_twiddles)
         x = self._mix_rows(self._inverse_row_step, x)
         return self._reducer.canonical(x).reshape(a.shape)
@@ -164,12 +165,14 @@ class _Reducer:
         self._prime = float(prime)
         self._inverse = 1.0 / prime
 
-    def halve(self, matrix: Integers, axis: int | None = None) -> Floats:
-        """High and low halves of the centred residues, stacked along `axis` (None: a new first)."""
-        centred = matrix - np.where(matrix > self._prime / 2, int(self._prime), 0)
+    def centred(self, matrix: Integers) -> Integers:
+        return matrix - np.where(matrix > self._prime / 2, int(self._prime), 0)
+
+    def halve(self, matrix: Integers, axis: int) -> Floats:
+        """Stack high and low halves of the centred residues along `axis`."""
+        centred = self.centred(matrix)
         high = (centred + (1 << _HALF_BITS - 1)) >> _HALF_BITS
-        pair = [high, centred - (high << _HALF_BITS)]
-        stacked = np.stack(pair) if axis is None else np.concatenate(pair, axis=axis)
+        stacked = np.concatenate([high, centred - (high << _HALF_BITS)], axis=axis)
         return np.ascontiguousarray(stacked, dtype=np.float64)
 
     def join(self, high: Floats, low: Floats) -> Floats:
@@ -179,8 +182,14 @@ class _Reducer:
         high += low
         return self._centre(high)
 
-    def multiply(self, x: Floats, halves: Floats) -> Floats:
-        return self.join(x * halves[0], x * halves[1])
+    def multiply(self, x: Floats, factors: Floats) -> Floats:
+        """Product of two centred arrays; consumes `x`."""
+        if self._prime < _ONE_PRODUCT_LIMIT:
+            x *= factors
+            return self._centre(x)
+        high = np.rint(x / (1 << _HALF_BITS))
+        low = x - high * (1 << _HALF_BITS)
+        return self.join(high * factors, low * factors)
 
     def canonical(self, x: Floats) -> Floats:
         """[-p/2, p/2] to [0, p), in place."""
@@ -215,8 +224,7 @@ def smallest_root(degree: int, prime: int) -> int:
     root = next(
         candidate
         for base in range(2, prime)
-        if pow(candidate := pow(base, (prime - 1) // (2 * degree), prime), degree, prime)
-        == prime - 1
+        if pow(candidate := pow(base, (prime - 1) // (2 * degree), prime), degree, prime) == prime - 1
     )
     odd_powers = _powers(root, 2 * degree, prime)[1::2]
     return int(odd_powers.min())
