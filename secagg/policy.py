@@ -1,0 +1,94 @@
+"""What a client and a key holder insist on, whatever a plan says (DESIGN section 3): the coordinator is not trusted to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from secagg.errors import PolicyError
+from secagg.ids import HolderId
+from secagg.plan import CeremonyPlan, HolderGroup, JobSpec, RoundPlan
+
+
+def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
+    if not holds:
+        raise PolicyError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPolicy:
+    """The weakest plan that a client takes part in.
+
+    ``holders`` are the key holders that the client's owner trusts to be in different hands; a round may use any of them, at
+    least ``min_holders``. At least two contributors must be left that are neither this client's nor corrupt.
+    """
+
+    holders: frozenset[HolderId]
+    min_holders: int = 4
+    min_threshold: int = 3
+    min_corrupt_holders: int = 2
+    min_contributors: int = 3
+    corrupt_clients: int = 0
+    max_clip: float = float("inf")
+    protocols: frozenset[str] = frozenset({"ckks"})
+    presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
+    min_security_bits: int = 40
+
+    def __post_init__(self) -> None:
+        honest = self.min_contributors - self.corrupt_clients
+        message = f"min_contributors {self.min_contributors} with {self.corrupt_clients} corrupt clients leaves {honest} honest: at least 2"
+        _require(honest >= 2, message)  # noqa: PLR2004 - one honest contributor hides among no one
+        _require(self.corrupt_clients >= 0, "corrupt_clients must be 0 or more")
+
+    def check(self, plan: RoundPlan) -> None:
+        """Raise :class:`PolicyError` naming what is weaker than this policy."""
+        spec = plan.spec
+        _require("ckks" in self.protocols, f"the plan's protocol 'ckks' is not one of {sorted(self.protocols)}")
+        least = self.min_contributors
+        _require(spec.min_contributors >= least, f"the plan publishes a sum of {spec.min_contributors} contributors, this client wants {least}")
+        _require(spec.clip <= self.max_clip, f"the plan's clip {spec.clip} is above this client's {self.max_clip}")
+        _check_cryptography(spec, self.presets, self.min_security_bits)
+        self._check_group(plan.protocol.group)
+
+    def _check_group(self, group: HolderGroup) -> None:
+        unknown = sorted(set(group.holders) - self.holders)
+        _require(not unknown, f"the plan names key holders that this client does not trust: {', '.join(unknown)}")
+        _check_thresholds(group, self.min_holders, self.min_threshold, self.min_corrupt_holders)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderPolicy:
+    """The weakest plan that a key holder serves. An empty ``holders`` accepts any partners that the CA certified."""
+
+    holders: frozenset[HolderId] = frozenset()
+    min_holders: int = 3
+    min_threshold: int = 2
+    min_corrupt_holders: int = 1
+    min_contributors: int = 2
+    presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
+    min_security_bits: int = 40
+    max_values: int = 20_000_000
+
+    def check_ceremony(self, plan: CeremonyPlan) -> None:
+        """Raise :class:`PolicyError` naming what is weaker than this policy."""
+        spec, group = plan.spec, plan.group
+        least = self.min_contributors
+        _require(spec.min_contributors >= least, f"the plan opens a sum of {spec.min_contributors} contributors, this key holder wants {least}")
+        _require(spec.values <= self.max_values, f"{spec.values} values: this key holder takes at most {self.max_values}")
+        _check_cryptography(spec, self.presets, self.min_security_bits)
+        unknown = sorted(set(group.holders) - self.holders) if self.holders else []
+        _require(not unknown, f"the plan names key holders that this one does not work with: {', '.join(unknown)}")
+        _check_thresholds(group, self.min_holders, self.min_threshold, self.min_corrupt_holders)
+
+
+def _check_cryptography(spec: JobSpec, presets: frozenset[str], min_security_bits: int) -> None:
+    ckks = spec.protocol
+    _require(ckks.preset in presets, f"the plan's preset {ckks.preset!r} is not one of {sorted(presets)}")
+    bits = ckks.security_bits
+    _require(bits >= min_security_bits, f"the plan's security_bits {bits} are below this policy's {min_security_bits}")
+
+
+def _check_thresholds(group: HolderGroup, min_holders: int, min_threshold: int, min_corrupt: int) -> None:
+    n, t, c = len(group.holders), group.threshold, group.corrupt_holders
+    _require(n >= min_holders, f"the plan has {n} key holders, the policy wants {min_holders}")
+    _require(t >= min_threshold, f"{t} key holders open the plan's sums, the policy wants {min_threshold}")
+    _require(c >= min_corrupt, f"the plan's quorum bears {c} corrupt key holders, the policy wants {min_corrupt}")
