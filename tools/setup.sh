@@ -36,4 +36,8 @@ usable() {
 
 echo "setup: installing into $venv; a minute or two the first time" >&2
 usable || make_venv
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[demo,dev]"
+# pip's notes matter only when it fails.
+if ! report=$("$venv/bin/python" -m pip install --disable-pip-version-check --editable ".[demo,dev]" 2>&1); then
+    printf '%s\n' "$report" >&2
+    exit 1
+fi
