@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+
 from he.errors import HEError
 from he.packing import Layout
 from he.parameters import Parameters, preset
-
 from secagg import labels
 from secagg.digests import Canonical
 from secagg.errors import PlanError
@@ -54,8 +54,13 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         _require(0 < len(self.name) <= MAX_TEXT, "a tensor's name must have 1 to 500 characters")
-        _require(self.dtype in TENSOR_DTYPES, f"tensor {self.name!r}: dtype {self.dtype!r} is not one of {TENSOR_DTYPES}")
-        _require(all(size > 0 for size in self.shape), f"tensor {self.name!r}: every size in shape {self.shape} must be above 0")
+        _require(
+            self.dtype in TENSOR_DTYPES, f"tensor {self.name!r}: dtype {self.dtype!r} is not one of {TENSOR_DTYPES}"
+        )
+        _require(
+            all(size > 0 for size in self.shape),
+            f"tensor {self.name!r}: every size in shape {self.shape} must be above 0",
+        )
 
     @property
     def size(self) -> int:
@@ -102,10 +107,16 @@ class HolderGroup:
         for holder in self.holders:
             check_name(holder, "key holder")
         _require(len(set(self.holders)) == n, f"a key holder is named twice in {self.holders}")
-        _require(3 <= n <= 9, f"{n} key holders: name 3 to 9")  # noqa: PLR2004 - DESIGN section 1
-        _require(2 <= t <= n, f"threshold {t} of {n} key holders: choose 2 to {n}")  # noqa: PLR2004
-        _require(0 <= c <= t - 1, f"corrupt_holders {c} with threshold {t}: at most {t - 1}, or t corrupt holders open everything")
-        _require(n + c < 2 * q <= 2 * n, f"quorum {q} of {n} with {c} corrupt: 2q > n + c is needed, so {quorum_for(n, c)} to {n}")
+        _require(3 <= n <= 9, f"{n} key holders: name 3 to 9")
+        _require(2 <= t <= n, f"threshold {t} of {n} key holders: choose 2 to {n}")
+        _require(
+            0 <= c <= t - 1,
+            f"corrupt_holders {c} with threshold {t}: at most {t - 1}, or t corrupt holders open everything",
+        )
+        _require(
+            n + c < 2 * q <= 2 * n,
+            f"quorum {q} of {n} with {c} corrupt: 2q > n + c is needed, so {quorum_for(n, c)} to {n}",
+        )
 
     def index(self, holder: HolderId) -> int:
         """Return the point of a holder, 1 to n; :class:`PlanError` when it is not one of the group."""
@@ -139,16 +150,20 @@ class CkksJob:
         n, least = len(self.holders), self.min_holders
         _require(self.packing == "real", f"packing {self.packing!r}: only 'real' exists")
         _require_positive(self.precision, "precision")
-        _require(40 <= self.security_bits <= 128, f"security_bits {self.security_bits}: choose 40 to 128")  # noqa: PLR2004 - DESIGN 4.1
+        _require(40 <= self.security_bits <= 128, f"security_bits {self.security_bits}: choose 40 to 128")
         _require(least <= n, f"min_holders {least} is more than the {n} key holders named")
         for count in range(least, n + 1):
             self.group(self.holders[:count])
 
     def group(self, holders: tuple[HolderId, ...]) -> HolderGroup:
         """Return the group that these of the job's holders form."""
-        _require(len(holders) >= self.min_holders, f"{len(holders)} key holders are left, min_holders is {self.min_holders}")
+        _require(
+            len(holders) >= self.min_holders, f"{len(holders)} key holders are left, min_holders is {self.min_holders}"
+        )
         quorum = quorum_for(len(holders), self.corrupt_holders)
-        return HolderGroup(holders=holders, threshold=self.threshold, corrupt_holders=self.corrupt_holders, quorum=quorum)
+        return HolderGroup(
+            holders=holders, threshold=self.threshold, corrupt_holders=self.corrupt_holders, quorum=quorum
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +190,15 @@ class JobSpec:
             _require_positive(getattr(self, name), name)
         _require(self.rounds >= 0, f"rounds is {self.rounds}: 0 or more")
         least, most = self.min_contributors, self.max_clients
-        _require(least >= 2, f"min_contributors {least}: the sum of one update is that update, so at least 2")  # noqa: PLR2004
-        _require(least <= most <= MAX_CLIENTS, f"max_clients {most}: choose {least} (min_contributors) to {MAX_CLIENTS}")
+        _require(least >= 2, f"min_contributors {least}: the sum of one update is that update, so at least 2")
+        _require(
+            least <= most <= MAX_CLIENTS, f"max_clients {most}: choose {least} (min_contributors) to {MAX_CLIENTS}"
+        )
         bound = most * self.max_weight
-        _require(self.min_total_weight <= bound, f"min_total_weight {self.min_total_weight} is more than {most} clients can reach ({bound})")
+        _require(
+            self.min_total_weight <= bound,
+            f"min_total_weight {self.min_total_weight} is above what {most} clients reach ({bound})",
+        )
         for count in range(self.protocol.min_holders, len(self.protocol.holders) + 1):
             self._check_precision(self.parameters(count))
 
@@ -186,13 +206,15 @@ class JobSpec:
         names = [tensor.name for tensor in self.tensors]
         _require(0 < len(names) <= MAX_TENSORS, f"{len(names)} tensors: name 1 to {MAX_TENSORS}")
         _require(len(set(names)) == len(names), "a tensor's name stands twice")
-        _require(self.values <= MAX_VALUES, f"{self.values} values: at most {MAX_VALUES}; split the update over several jobs")
+        _require(
+            self.values <= MAX_VALUES, f"{self.values} values: at most {MAX_VALUES}; split the update over several jobs"
+        )
 
     def _check_precision(self, parameters: Parameters) -> None:
         error = parameters.mean_error(self.min_contributors, self.min_total_weight / self.max_weight) / self.clip
         larger = "" if self.protocol.preset == "ckks-8192" else "use preset 'ckks-8192', "
         message = (
-            f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} has an error of {error:.1e} of clip, "
+            f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} errs by {error:.1e} of clip, "
             f"and precision asks for {self.protocol.precision:.1e}: {larger}raise min_total_weight, or lower max_clients or security_bits"
         )
         _require(error <= self.protocol.precision, message)
@@ -260,7 +282,10 @@ class CeremonyPlan:
         _require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
         _require(self.attempt >= 1, f"attempt {self.attempt}: attempts are counted from 1")
         named = self.spec.protocol.holders
-        _require(set(self.group.holders) <= set(named), f"the group {self.group.holders} holds names that the job does not: {named}")
+        _require(
+            set(self.group.holders) <= set(named),
+            f"the group {self.group.holders} holds names that the job does not: {named}",
+        )
         _require(self.group == self.spec.protocol.group(self.group.holders), "the group's numbers are not the job's")
 
     @property

@@ -36,7 +36,7 @@ class ClientPolicy:
     def __post_init__(self) -> None:
         honest = self.min_contributors - self.corrupt_clients
         message = f"min_contributors {self.min_contributors} with {self.corrupt_clients} corrupt clients leaves {honest} honest: at least 2"
-        _require(honest >= 2, message)  # noqa: PLR2004 - one honest contributor hides among no one
+        _require(honest >= 2, message)
         _require(self.corrupt_clients >= 0, "corrupt_clients must be 0 or more")
 
     def check(self, plan: RoundPlan) -> None:
@@ -44,7 +44,10 @@ class ClientPolicy:
         spec = plan.spec
         _require("ckks" in self.protocols, f"the plan's protocol 'ckks' is not one of {sorted(self.protocols)}")
         least = self.min_contributors
-        _require(spec.min_contributors >= least, f"the plan publishes a sum of {spec.min_contributors} contributors, this client wants {least}")
+        _require(
+            spec.min_contributors >= least,
+            f"the plan publishes sums of {spec.min_contributors}, this client wants {least} contributors",
+        )
         _require(spec.clip <= self.max_clip, f"the plan's clip {spec.clip} is above this client's {self.max_clip}")
         _check_cryptography(spec, self.presets, self.min_security_bits)
         self._check_group(plan.protocol.group)
@@ -72,8 +75,13 @@ class HolderPolicy:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""
         spec, group = plan.spec, plan.group
         least = self.min_contributors
-        _require(spec.min_contributors >= least, f"the plan opens a sum of {spec.min_contributors} contributors, this key holder wants {least}")
-        _require(spec.values <= self.max_values, f"{spec.values} values: this key holder takes at most {self.max_values}")
+        _require(
+            spec.min_contributors >= least,
+            f"the plan opens sums of {spec.min_contributors}, this key holder wants {least} contributors",
+        )
+        _require(
+            spec.values <= self.max_values, f"{spec.values} values: this key holder takes at most {self.max_values}"
+        )
         _check_cryptography(spec, self.presets, self.min_security_bits)
         unknown = sorted(set(group.holders) - self.holders) if self.holders else []
         _require(not unknown, f"the plan names key holders that this one does not work with: {', '.join(unknown)}")
