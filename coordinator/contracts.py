@@ -1,0 +1,263 @@
+"""What the round engine, the services and the stores promise each other.
+
+Stores are synchronous and safe to call from several threads; the asyncio side calls them with ``asyncio.to_thread``.
+Messages stand in records as the wire bytes of :mod:`secagg.codec`, so that signatures can be verified again years later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import BinaryIO, Protocol, TypeAlias
+
+from prometheus_client import CollectorRegistry
+
+from secagg.ids import ClientId, HolderId, JobId, RoundNumber
+from secagg.messages.job import JobState, JobStatus
+from secagg.messages.round import RoundStatus
+from secagg.plan import JobSpec
+from secagg.transport import TlsIdentity
+
+__all__ = [
+    "BlobStore",
+    "Clock",
+    "ContributionRecord",
+    "ContributionState",
+    "EngineResources",
+    "EventRecord",
+    "HolderRecord",
+    "JobRecord",
+    "JobState",
+    "Limits",
+    "RequestRecord",
+    "RoundEngine",
+    "RoundRecord",
+    "RoundStore",
+    "mean_name",
+    "upload_prefix",
+]
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch."""
+JobRecord: TypeAlias = JobStatus
+Detail: TypeAlias = str | int | float | bool | None
+
+
+def upload_prefix(job: JobId, round: RoundNumber) -> str:
+    """Return the prefix of every blob that is deleted when a round ends."""
+    return f"uploads/{job}/{round}"
+
+
+def mean_name(job: JobId, round: RoundNumber) -> str:
+    """Return the name of the blob that holds a round's mean."""
+    return f"means/{job}/{round}"
+
+
+class ContributionState(Enum):
+    """How far a client of a round has come."""
+
+    JOINED = "joined"
+    UPLOADED = "uploaded"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionRecord:
+    """One client's part in a round. ``join`` and ``upload``: wire bytes of the ``Signed`` message."""
+
+    client: ClientId
+    state: ContributionState
+    join: bytes
+    upload: bytes | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderRecord:
+    """What a key holder signed in a round: wire bytes of the ``Signed`` approval and partial statement."""
+
+    holder: HolderId
+    approval: bytes | None = None
+    statement: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """Everything of a round that outlives it.
+
+    ``key``: wire bytes of the ``PublicKeyBundle``; ``roster``: of the ``FrozenRoster``; ``result``: of the ``Signed`` result.
+    ``mean_blob``: the name of the blob that holds the mean (``docs/protocol.md``, section 6.6).
+    """
+
+    status: RoundStatus
+    key: bytes | None = None
+    roster: bytes | None = None
+    contributions: tuple[ContributionRecord, ...] = ()
+    holders: tuple[HolderRecord, ...] = ()
+    result: bytes | None = None
+    mean_blob: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRecord:
+    """A mutating call: ``request_id`` of 1 to 64 characters chosen by ``caller``; ``digest``: SHA-256 of its content."""
+
+    caller: str
+    request_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRecord:
+    """One line of the audit trail; ``round`` 0 where it concerns the job alone."""
+
+    job: JobId
+    round: RoundNumber
+    event: str
+    details: Mapping[str, Detail]
+    at: float
+
+
+class RoundStore(Protocol):
+    """Jobs, rounds and the audit trail. What a method has returned from survives a kill at any instant.
+
+    Every method may raise :class:`~secagg.errors.StorageError`; unknown names raise ``UnknownJobError`` or
+    ``UnknownRoundError``.
+    """
+
+    def create_job(self, spec: JobSpec, created_at: float, request: RequestRecord | None = None) -> None:
+        """Store a job, and the request that asked for it in the same step.
+
+        The same job again is harmless; ``ConflictError`` with another spec, or when the request had another content.
+        """
+
+    def job(self, job: JobId) -> JobRecord:
+        """Return one job."""
+
+    def jobs(self, after: str, limit: int) -> list[JobRecord]:
+        """Return at most ``limit`` jobs by name, from the first name above ``after`` on."""
+
+    def running_jobs(self) -> list[JobRecord]:
+        """Return every job that is not complete."""
+
+    def complete_job(self, job: JobId, at: float) -> None:
+        """Say that a job has published all its rounds."""
+
+    def next_round(self, job: JobId) -> RoundNumber:
+        """Return the number after the last one that was opened, from 1."""
+
+    def open_round(self, job: JobId, round: RoundNumber, at: float) -> None:
+        """Take a number for a new round, in phase KEYING; ``ConflictError`` when it is not :meth:`next_round`'s."""
+
+    def save_round(self, record: RoundRecord) -> None:
+        """Replace all that is stored of a round, in one step; ``UnknownRoundError`` unless it was opened."""
+
+    def round(self, job: JobId, round: RoundNumber) -> RoundRecord:
+        """Return one round."""
+
+    def rounds(self, job: JobId, after: int, limit: int) -> list[RoundRecord]:
+        """Return at most ``limit`` rounds by number, from ``after`` + 1 on; without contributions' and holders' bytes."""
+
+    def last_round(self, job: JobId) -> RoundRecord | None:
+        """Return the newest round, if there is one."""
+
+    def unfinished_rounds(self) -> list[RoundRecord]:
+        """Return every round, of any job, that neither was published nor aborted."""
+
+    def claim_request(self, request: RequestRecord, at: float) -> bool:
+        """Return whether this request is new; ``ConflictError`` when it was made before with another content."""
+
+    def audit(self, job: JobId, round: RoundNumber, event: str, details: Mapping[str, Detail], at: float) -> None:
+        """Add a line to the audit trail. ``details``: ids, counts and reasons, never a vector, key or share."""
+
+    def events(self, job: JobId, round: RoundNumber | None = None) -> list[EventRecord]:
+        """Return the audit trail of a job or of one round, oldest first."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class BlobStore(Protocol):
+    """Large bytes by name. A name is 1 to 8 parts of ``[A-Za-z0-9._-]``, joined by ``/``; ``UsageError`` for any other.
+
+    Every method may raise :class:`~secagg.errors.StorageError`; a blob that is not there raises ``NotFoundError``.
+    """
+
+    def write(self, name: str, parts: Iterable[bytes]) -> int:
+        """Store a whole blob in one step, replacing what was there; return its bytes. On disk when this returns."""
+
+    def append(self, name: str, offset: int, data: bytes | memoryview) -> int:
+        """Add bytes at the end, return the new size.
+
+        A repeat of bytes that are there is harmless, ``ConflictError`` when they differ; ``UsageError`` for a gap.
+        What was appended survives a kill of the machine only after :meth:`sync`.
+        """
+
+    def sync(self, name: str) -> None:
+        """Put what was appended on disk."""
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a blob; 0 where there is none."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Return at most ``length`` bytes from ``offset`` on; fewer only at the end."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a blob for reading; the file can be mapped (``numpy.memmap``, ``mmap``). The caller closes it."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the blobs beneath a prefix (whole parts of a name; empty: all), sorted."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the blob of that name and every blob beneath it; harmless where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of what the coordinator takes on. ``spool_bytes``: of all uploads that wait on disk at a time."""
+
+    spool_bytes: int = 50 * 1024**3
+    concurrent_uploads: int = 64
+    waiting_calls: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineResources:
+    """What the server hands to ``coordinator.rounds.engine.RoundEngine(resources)``.
+
+    ``holders``: ``host:port`` of each key holder by name.
+    """
+
+    store: RoundStore
+    blobs: BlobStore
+    identity: TlsIdentity
+    holders: Mapping[HolderId, str]
+    limits: Limits
+    clock: Clock
+    metrics: CollectorRegistry
+
+
+class RoundEngine(Protocol):
+    """Runs the rounds of every running job (``coordinator.rounds.engine``).
+
+    ``coordinator.client_service.ClientServicer(engine)`` serves the clients of its rounds.
+    """
+
+    async def start(self) -> None:
+        """Run the rounds of every running job. The server has aborted what a former process left unfinished."""
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Begin no new round, give running ones ``grace_seconds``, then abort them."""
+
+    async def job_created(self, job: JobId) -> None:
+        """Run the rounds of a job that is in the store now; harmless when they run already."""
+
+    async def status(self, job: JobId, round: RoundNumber) -> RoundStatus:
+        """Return where a round stands; round 0 is the newest."""
+
+    def watch(self, job: JobId, round: RoundNumber) -> AsyncIterator[RoundStatus]:
+        """Yield a status at once and one for each change, until the round has ended.
+
+        Round 0: the newest round and then the next ones, until the job is complete.
+        """
