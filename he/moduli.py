@@ -46,8 +46,9 @@ def check_moduli(degree: int, data_primes: tuple[int, ...], special_prime: int) 
     primes = (*data_primes, special_prime)
     if not data_primes or len(set(primes)) != len(primes):
         raise ParameterError("primes must be distinct, with at least one for data")
-    for prime in primes:
-        _check_prime(prime, degree)
+    for prime in data_primes:
+        _check_prime(prime, degree, bits=27)
+    _check_prime(special_prime, degree, bits=28)
     bits = math.prod(primes).bit_length()
     if bits > MAX_MODULUS_BITS[degree]:
         raise ParameterError(
@@ -56,9 +57,9 @@ def check_moduli(degree: int, data_primes: tuple[int, ...], special_prime: int) 
         )
 
 
-def _check_prime(prime: int, degree: int) -> None:
-    if prime >= 1 << 28 or prime % (2 * degree) != 1 or not _is_prime(prime):
-        raise ParameterError(f"{prime} is not a prime below 2^28 that is 1 modulo {2 * degree}")
+def _check_prime(prime: int, degree: int, *, bits: int) -> None:
+    if prime >> bits or prime % (2 * degree) != 1 or not _is_prime(prime):
+        raise ParameterError(f"{prime} is not a prime below 2^{bits} that is 1 modulo {2 * degree}")
 
 
 def _is_prime(number: int) -> bool:
