@@ -1,0 +1,158 @@
+"""Who may call what: every RPC names its roles, and what is not named is refused."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from secagg.errors import CertificateError, NotAllowedError, UsageError
+from secagg.party import Party, Role
+from secagg.rpc_errors import refuse
+from secagg.trust import TrustRoot
+
+AccessTable: TypeAlias = Mapping[str, frozenset[Role]]
+"""Full method name, such as `/grpc.health.v1.Health/Check`, to the roles that may call it."""
+
+# gRPC's types give a context and a handler the types of one method's messages; here any method's.
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+Behaviour: TypeAlias = Callable[[Any, Context], Any]
+Admission: TypeAlias = Callable[[Context], None]
+
+_CERTIFICATE_KEY: Final = "x509_pem_cert"
+_caller: Final[ContextVar[Party]] = ContextVar("secagg_caller")
+
+
+def current_caller() -> Party:
+    """Return who made the call that is being served.
+
+    Raises:
+        UsageError: no call is being served, or none that `RoleInterceptor` admitted.
+    """
+    try:
+        return _caller.get()
+    except LookupError:
+        raise UsageError("there is no caller outside a call") from None
+
+
+def caller_of(context: Context, trust: TrustRoot, *, at: datetime) -> Party:
+    """Return who the caller's certificate names, checked again and against the revocation list.
+
+    Raises:
+        CertificateError: the caller showed no certificate, or one that does not hold now.
+    """
+    shown = tuple(context.auth_context().get(_CERTIFICATE_KEY, ()))
+    if len(shown) != 1:
+        raise CertificateError("the caller showed no certificate", next_step="Call with mutual TLS")
+    try:
+        der = x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)
+    except ValueError:
+        raise CertificateError("the caller's certificate cannot be read") from None
+    return trust.verify_certificate(der, at=at)
+
+
+class RoleInterceptor(grpc.aio.ServerInterceptor):
+    """Admits a call when the table names the caller's role for that method, and no other call.
+
+    It also ends every failed call as the catalogue says. Handlers must be asynchronous.
+
+    Args:
+        table: every method that is served, health and reflection included.
+        trust: the CA and its revocations.
+        now: the clock.
+    """
+
+    def __init__(
+        self, table: AccessTable, trust: TrustRoot, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._table = dict(table)
+        self._trust = trust
+        self._now = now
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Put the check in front of the method's own handler."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or method not in self._table:
+            return _refusing_handler(method)
+
+        def admit(context: Context) -> None:
+            self._admit(method, context)
+
+        return _guarded_handler(handler, method, admit)
+
+    def _admit(self, method: str, context: Context) -> None:
+        caller = caller_of(context, self._trust, at=self._now())
+        if caller.role not in self._table[method]:
+            allowed = ", ".join(sorted(self._table[method])) or "nobody"
+            raise NotAllowedError(f"{caller} may not call {method}, which is for {allowed}")
+        _caller.set(caller)
+
+
+def _refusing_handler(method: str) -> Handler:
+    """Refuse without reading a message; on the wire a stream of one is what a unary call sends."""
+
+    async def nobody(_requests: AsyncIterator[bytes], context: Context) -> None:
+        await refuse(context, NotAllowedError(f"{method} is not open to anyone here"), method=method)
+
+    return grpc.stream_stream_rpc_method_handler(nobody)
+
+
+def _guarded_handler(handler: Handler, method: str, admit: Admission) -> Handler:
+    behaviour, make = _parts_of(handler)
+    if inspect.isasyncgenfunction(behaviour):
+        guarded = _guarded_generator(behaviour, method, admit)
+    elif inspect.iscoroutinefunction(behaviour):
+        guarded = _guarded_coroutine(behaviour, method, admit)
+    else:
+        raise UsageError(f"{method} is not asynchronous", next_step="Serve it with an async def")
+    return make(guarded, handler.request_deserializer, handler.response_serializer)
+
+
+def _parts_of(handler: Handler) -> tuple[Behaviour, Callable[..., Handler]]:
+    asks = "stream" if handler.request_streaming else "unary"
+    answers = "stream" if handler.response_streaming else "unary"
+    behaviour: Behaviour = getattr(handler, f"{asks}_{answers}")
+    make: Callable[..., Handler] = getattr(grpc, f"{asks}_{answers}_rpc_method_handler")
+    return behaviour, make
+
+
+def _guarded_coroutine(behaviour: Behaviour, method: str, admit: Admission) -> Behaviour:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            admit(context)
+            return await behaviour(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no internals
+            await refuse(context, error, method=method)
+
+    return guarded
+
+
+def _guarded_generator(behaviour: Behaviour, method: str, admit: Admission) -> Behaviour:
+    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            admit(context)
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no internals
+            await refuse(context, error, method=method)
+
+    return guarded
