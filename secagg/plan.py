@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import numpy as np
-
 from he.errors import HEError
 from he.packing import Layout
 from he.parameters import Parameters, preset
@@ -156,7 +154,9 @@ class CkksJob:
             self.group(self.holders[:count])
 
     def group(self, holders: tuple[HolderId, ...]) -> HolderGroup:
-        """Return the group that these of the job's holders form."""
+        """Return the group that these of the job's holders form; :class:`PlanError` when they cannot."""
+        strangers = sorted(set(holders) - set(self.holders))
+        _require(not strangers, f"the group holds names that the job does not: {', '.join(strangers)}")
         _require(
             len(holders) >= self.min_holders, f"{len(holders)} key holders are left, min_holders is {self.min_holders}"
         )
@@ -226,8 +226,13 @@ class JobSpec:
 
     @cached_property
     def layout(self) -> Layout:
-        """How an update is packed into one vector."""
-        return Layout.of({tensor.name: (tensor.shape, np.dtype(tensor.dtype)) for tensor in self.tensors})
+        """How an update is packed into one vector: tensors in the order of their names."""
+        ordered = sorted(self.tensors, key=lambda tensor: tensor.name)
+        return Layout(
+            names=tuple(tensor.name for tensor in ordered),
+            shapes=tuple(tensor.shape for tensor in ordered),
+            dtypes=tuple(tensor.dtype for tensor in ordered),
+        )
 
     def parameters(self, holders: int) -> Parameters:
         """Return the CKKS parameters for a key of ``holders`` holders; :class:`PlanError` when nothing fits."""
@@ -281,11 +286,6 @@ class CeremonyPlan:
     def __post_init__(self) -> None:
         _require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
         _require(self.attempt >= 1, f"attempt {self.attempt}: attempts are counted from 1")
-        named = self.spec.protocol.holders
-        _require(
-            set(self.group.holders) <= set(named),
-            f"the group {self.group.holders} holds names that the job does not: {named}",
-        )
         _require(self.group == self.spec.protocol.group(self.group.holders), "the group's numbers are not the job's")
 
     @property
