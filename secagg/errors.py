@@ -232,6 +232,12 @@ class RemoteError(SecAggError):
         return f"{self.party} failed: {self.reason}"
 
 
+class BusyError(SecAggError):
+    """Something is full that has a bound: uploads at a time, bytes that wait on disk, calls that wait."""
+
+    ADVICE = "Try again later; the service's operator can raise the bound"
+
+
 class StorageError(SecAggError):
     """Something could not be written or read back."""
 
