@@ -109,6 +109,8 @@ class TlsIdentity:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would skip the handshake in which the certificate is checked.
+        context.num_tickets = 0
         context.load_cert_chain(self.paths.certificate, self.paths.private_key)
         context.load_verify_locations(cadata=self.authority_pem.decode("ascii"))
         return context
