@@ -19,7 +19,7 @@ _BATCH_CHUNKS = 16
 def coefficients(parameters: Parameters, opened: Residues) -> Floats:
     """Centred integer coefficients, as float64 (k, N), of NTT residues uint32 (k, L, N).
 
-    Exact up to 2^53, correctly rounded to about one unit in the last place above.
+    Exact below 2^52; above, off by a few units in the last place at most.
     """
     residues = ring_for(parameters).inverse(opened)
     out = np.empty((len(residues), parameters.degree))

@@ -170,8 +170,7 @@ def preset(
     Raises `ParameterError` when the budget has no solution; the message says what to change.
     """
     if name not in PRESET_MODULI:
-        message = f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}"
-        raise ParameterError(message)
+        raise ParameterError(f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}")
     moduli = PRESET_MODULI[name]
     return fit(
         name,
@@ -241,45 +240,47 @@ def _largest_scale(draft: Parameters) -> float:
     signal = draft.max_clients * draft.clip
     if room < signal:
         _refuse_room(draft)
-    fitting = math.floor(math.log2(room / signal))
-    # SEAL encodes only scales of fewer bits than Q, whatever the clip.
-    return 2.0 ** min(fitting, draft.data_modulus.bit_length() - 2)
+    fitting = 2.0 ** (math.frexp(room / signal)[1] - 1)
+    return min(fitting, _largest_encodable_scale(draft))
+
+
+def _largest_encodable_scale(parameters: Parameters) -> float:
+    """SEAL encodes neither scales nor coefficients of as many bits as Q, sign included."""
+    bits = parameters.data_modulus.bit_length() - 2
+    rounding_slack = 1 - 2.0**-30
+    within_clip = math.frexp(2.0**bits / parameters.clip * rounding_slack)[1] - 1
+    return 2.0 ** min(bits, within_clip)
 
 
 def _refuse_room(parameters: Parameters) -> None:
-    message = (
+    raise ParameterError(
         f"{parameters.name} has no room for {parameters.max_clients} clients of clip"
         f" {parameters.clip:g} with {parameters.values} values and smudging of"
         f" {parameters.security_bits} bits: lower max_clients, clip or values,"
         " or take ckks-8192"
     )
-    raise ParameterError(message)
 
 
 def _check_room(parameters: Parameters) -> None:
     if math.frexp(parameters.scale)[0] != 0.5:
-        message = f"scale {parameters.scale!r} is not a power of two"
-        raise ParameterError(message)
-    if not 1 <= parameters.scale <= 2.0 ** (parameters.data_modulus.bit_length() - 2):
-        message = f"scale {parameters.scale!r} does not fit below the data modulus"
-        raise ParameterError(message)
+        raise ParameterError(f"scale {parameters.scale!r} is not a power of two")
+    if not 1 <= parameters.scale <= _largest_encodable_scale(parameters):
+        raise ParameterError(f"scale {parameters.scale!r} does not fit below the data modulus")
     if parameters.coefficient_bound > _BUDGET_SHARE * parameters.data_modulus / 2:
         _refuse_room(parameters)
 
 
 def _check_smudging(parameters: Parameters) -> None:
     if parameters.smudging_word_bits > MAX_SMUDGING_WORD_BITS:
-        message = (
+        raise ParameterError(
             f"smudging words of {parameters.smudging_word_bits} bits exceed"
             f" {MAX_SMUDGING_WORD_BITS}: lower security_bits, max_clients or values"
         )
-        raise ParameterError(message)
     if parameters.smudging_deviation < parameters.required_smudging_deviation * (1 - 1e-9):
-        message = (
+        raise ParameterError(
             f"smudging words of {parameters.smudging_word_bits} bits do not hide the noise"
             f" within 2^-{parameters.security_bits}: raise smudging_word_bits"
         )
-        raise ParameterError(message)
 
 
 def _check_counts(parameters: Parameters) -> None:
@@ -290,11 +291,9 @@ def _check_counts(parameters: Parameters) -> None:
     _check_range("threshold", parameters.threshold, 2, parameters.holders)
     _check_range("security_bits", parameters.security_bits, 1, 128)
     if not (math.isfinite(parameters.clip) and 1e-30 < parameters.clip < 1e30):
-        message = f"clip is {parameters.clip!r}, must be positive and finite"
-        raise ParameterError(message)
+        raise ParameterError(f"clip is {parameters.clip!r}, must be positive and finite")
 
 
 def _check_range(name: str, number: int, low: int, high: int) -> None:
     if not low <= number <= high:
-        message = f"{name} is {number}, must be from {low} to {high}"
-        raise ParameterError(message)
+        raise ParameterError(f"{name} is {number}, must be from {low} to {high}")

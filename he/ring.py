@@ -102,8 +102,7 @@ class Ring:
     def _check(self, a: Residues) -> None:
         if a.dtype != np.uint32 or a.shape[-2:] != (len(self.primes), self.degree):
             expected = f"uint32 (..., {len(self.primes)}, {self.degree})"
-            message = f"expected {expected}, not {a.dtype} {a.shape}"
-            raise ValueError(message)
+            raise ValueError(f"expected {expected}, not {a.dtype} {a.shape}")
 
 
 class _Transform:

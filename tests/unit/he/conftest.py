@@ -1,0 +1,26 @@
+"""A collective key for each preset, made once."""
+
+import pytest
+
+from he.encrypt import Encryptor
+from he.parameters import Parameters
+from he.public_key import PublicKey
+from he.ring import Residues
+from tests.he_material import draw_key, preset_parameters
+
+Key = tuple[PublicKey, Residues]
+
+
+@pytest.fixture(scope="session")
+def parameters() -> Parameters:
+    return preset_parameters("ckks-4096")
+
+
+@pytest.fixture(scope="session")
+def key(parameters: Parameters) -> Key:
+    return draw_key(parameters, seed=1)
+
+
+@pytest.fixture(scope="session")
+def encryptor(key: Key) -> Encryptor:
+    return Encryptor(key[0])

@@ -1,0 +1,162 @@
+"""The budget of DESIGN 4.1: what fits, what does not, and which number to change."""
+
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import tenseal.sealapi as seal
+
+from he.errors import HEError, ParameterError
+from he.moduli import MAX_MODULUS_BITS, PRESET_MODULI, check_moduli
+from he.parameters import PRESET_NAMES, Parameters, preset
+from tests.he_material import SMALL_PRIMES, preset_parameters, small_parameters
+
+NUMBERS = {"values": 1_000_000, "max_clients": 100, "holders": 5, "threshold": 3}
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_primes_are_those_that_seal_chooses(name: str) -> None:
+    ours = preset(name, **NUMBERS)
+    bits = [27] * len(ours.data_primes) + [28]
+    assert ours.key_primes == tuple(m.value() for m in seal.CoeffModulus.Create(ours.degree, bits))
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_presets_stand_within_the_table(name: str) -> None:
+    ours = preset(name, **NUMBERS)
+    assert math.prod(ours.key_primes).bit_length() <= MAX_MODULUS_BITS[ours.degree]
+    assert seal.CoeffModulus.MaxBitCount(ours.degree, seal.SEC_LEVEL_TYPE.TC128) == MAX_MODULUS_BITS[ours.degree]
+
+
+def test_shape_of_a_job() -> None:
+    ours = preset("ckks-4096", **NUMBERS)
+    assert (ours.slots, ours.chunks) == (2048, 489)
+    assert ours.data_modulus == math.prod(ours.data_primes)
+    assert replace(ours, values=2048).chunks == 1
+    assert replace(ours, values=2049).chunks == 2
+
+
+def test_smudging_hides_the_noise_of_all_clients() -> None:
+    ours = preset("ckks-4096", **NUMBERS)
+    noise = math.sqrt(100 * (1 + 4096 * 10 / 3) / 12)
+    assert ours.noise_deviation(100) == pytest.approx(noise)
+    needed = 0.55 * math.sqrt(489 * 4096) * noise * 2**40
+    assert ours.smudging_deviation == 2.0**ours.smudging_word_bits / math.sqrt(3)
+    assert ours.smudging_deviation / 2 < needed <= ours.smudging_deviation
+    assert ours.total_smudging_deviation == pytest.approx(math.sqrt(10) * ours.smudging_deviation)
+
+
+def test_scale_is_the_largest_that_fits() -> None:
+    ours = preset("ckks-4096", **NUMBERS)
+    room = 7 / 8 * ours.data_modulus / 2
+    assert ours.coefficient_bound <= room
+    assert ours.coefficient_bound + ours.max_clients * ours.clip * ours.scale > room
+    with pytest.raises(ParameterError, match="lower max_clients"):
+        replace(ours, scale=2 * ours.scale)
+
+
+def test_error_of_sum_and_mean() -> None:
+    ours = preset("ckks-4096", **NUMBERS)
+    coefficient = math.hypot(ours.noise_deviation(10), ours.total_smudging_deviation)
+    assert ours.slot_error(10) == pytest.approx(math.sqrt(2048) * coefficient / ours.scale)
+    assert ours.mean_error(10, 4.0) == pytest.approx(math.sqrt(2) * ours.slot_error(10) / 4)
+
+
+def test_larger_preset_is_more_precise() -> None:
+    assert preset("ckks-8192", **NUMBERS).slot_error(100) < preset("ckks-4096", **NUMBERS).slot_error(100) / 2**60
+
+
+def test_smudging_may_take_two_limbs_but_not_three() -> None:
+    wide = preset("ckks-8192", **NUMBERS, security_bits=64)
+    assert 62 < wide.smudging_word_bits <= 94
+    with pytest.raises(ParameterError, match="lower security_bits"):
+        preset("ckks-8192", **NUMBERS, security_bits=90)
+
+
+def test_tiny_clip_does_not_lift_the_scale_beyond_what_seal_encodes() -> None:
+    ours = preset("ckks-4096", values=10, max_clients=1, holders=3, threshold=2, clip=1e-6)
+    assert ours.scale == 2.0 ** (ours.data_modulus.bit_length() - 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"values": 0}, "values"),
+        ({"values": 1 << 32}, "values"),
+        ({"max_clients": 0}, "max_clients"),
+        ({"max_clients": 2_000_000}, "max_clients"),
+        ({"holders": 2}, "holders"),
+        ({"holders": 10}, "holders"),
+        ({"threshold": 1}, "threshold"),
+        ({"threshold": 6}, "threshold"),
+        ({"security_bits": 0}, "security_bits"),
+        ({"clip": 0.0}, "clip"),
+        ({"clip": -1.0}, "clip"),
+        ({"clip": math.nan}, "clip"),
+        ({"clip": math.inf}, "clip"),
+        ({"clip": 1e25}, "lower max_clients, clip"),
+        ({"security_bits": 62}, "take ckks-8192"),
+    ],
+)
+def test_what_does_not_fit_names_the_number(change: dict[str, float], named: str) -> None:
+    with pytest.raises(ParameterError, match=named) as caught:
+        preset("ckks-4096", **(NUMBERS | change))
+    assert isinstance(caught.value, HEError)
+
+
+def test_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ParameterError, match="ckks-4096, ckks-8192"):
+        preset("ckks-1024", **NUMBERS)
+
+
+def test_numbers_cannot_be_weakened_by_hand() -> None:
+    ours = preset("ckks-4096", **NUMBERS)
+    with pytest.raises(ParameterError, match="do not hide the noise"):
+        replace(ours, smudging_word_bits=ours.smudging_word_bits - 1)
+    for scale in (3.0, 0.5, 2.0**80, 0.0, math.inf):
+        with pytest.raises(ParameterError, match="scale"):
+            replace(ours, scale=scale)
+    with pytest.raises(FrozenInstanceError):
+        ours.scale = 1.0  # type: ignore[misc]
+
+
+def test_rings_outside_the_table_are_refused() -> None:
+    good = PRESET_MODULI["ckks-4096"]
+    check_moduli(good.degree, good.data_primes, good.special_prime)
+    wide = PRESET_MODULI["ckks-8192"].data_primes[:4]
+    for degree, data, special, named in (
+        (1024, good.data_primes, good.special_prime, "degree"),
+        (4096, wide, good.special_prime, "fewer primes"),
+        (4096, (), good.special_prime, "distinct"),
+        (4096, good.data_primes[:1] * 2, good.special_prime, "distinct"),
+        (4096, (good.data_primes[0] + 8192,), good.special_prime, "not a prime"),
+        (4096, (134012921,), good.special_prime, "not a prime"),
+        (4096, (good.special_prime,), good.data_primes[0], r"below 2\^27"),
+        (4096, good.data_primes, (1 << 29) + 1, r"below 2\^28"),
+    ):
+        with pytest.raises(ParameterError, match=named):
+            check_moduli(degree, data, special)
+
+
+def test_small_ring_of_the_vectors_is_sound() -> None:
+    assert small_parameters().key_primes == SMALL_PRIMES
+    assert small_parameters().chunks == 3
+
+
+def test_digest_binds_every_number_but_not_the_name() -> None:
+    ours = preset("ckks-4096", **NUMBERS, clip=0.5)
+    assert len(ours.digest()) == 32
+    assert replace(ours, name="other").digest() == ours.digest()
+    others: list[Parameters] = [
+        preset("ckks-8192", **NUMBERS, clip=0.5),
+        replace(ours, scale=ours.scale / 2),
+        replace(ours, smudging_word_bits=ours.smudging_word_bits + 1, scale=ours.scale / 4),
+        replace(ours, values=999_999),
+        replace(ours, max_clients=99),
+        replace(ours, holders=6, threshold=5, scale=ours.scale / 2),
+        replace(ours, threshold=2),
+        replace(ours, clip=0.25),
+        replace(ours, security_bits=39),
+        preset_parameters("ckks-4096"),
+    ]
+    assert len({ours.digest(), *(other.digest() for other in others)}) == len(others) + 1
