@@ -45,7 +45,7 @@ lint-types: $(STAMP)
 	$(quietly) $(BIN)/mypy $(PACKAGES) tools
 
 lint-imports: $(STAMP)
-	$(quietly) $(BIN)/lint-imports
+	$(quietly) $(BIN)/lint-imports --no-logo
 
 lint-proto: $(STAMP)
 	$(quietly) $(BIN)/python tools/generate_proto.py --check
