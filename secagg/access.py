@@ -24,7 +24,7 @@ AccessTable: TypeAlias = Mapping[str, frozenset[Role]]
 
 # gRPC's types give a context and a handler the types of one method's messages; here any method's.
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
 Admission: TypeAlias = Callable[[Context], None]
 

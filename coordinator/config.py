@@ -1,0 +1,64 @@
+"""Configuration of ``secagg coordinator serve`` (``docs/samples/coordinator.toml``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from coordinator.contracts import Limits
+from secagg.config import Address, LogSettings, PartyName, Settings, SettingsPath, load_settings
+
+ENV_PREFIX: Final = "SECAGG_COORDINATOR_"
+DATABASE_FILE: Final = "coordinator.db"
+BLOBS_DIRECTORY: Final = "blobs"
+
+
+class LimitSettings(Settings):
+    """Bounds of what the coordinator takes on; what goes beyond is told to come back later."""
+
+    spool_bytes: Annotated[int, Field(ge=1024**2)] = Limits.spool_bytes
+    concurrent_uploads: Annotated[int, Field(ge=1, le=10_000)] = Limits.concurrent_uploads
+    waiting_calls: Annotated[int, Field(ge=1, le=1_000_000)] = Limits.waiting_calls
+
+
+class CoordinatorSettings(Settings):
+    """Everything that a coordinator is told.
+
+    Attributes:
+        listen: ``host:port`` that clients, operators and auditors dial.
+        identity: the directory that ``secagg pki issue coordinator NAME`` made.
+        data_dir: where database and blobs stand; made with mode 0700.
+        database_url: an SQLAlchemy URL; ``coordinator.db`` in ``data_dir`` when left out.
+        key_holders: ``host:port`` of every key holder by the name in its certificate.
+        limits: bounds.
+        grace_seconds: how long running calls and rounds may go on after SIGTERM.
+        metrics_listen: ``host:port`` of Prometheus metrics; none when left out.
+        log: form and level.
+    """
+
+    listen: Address = "127.0.0.1:7443"
+    identity: SettingsPath
+    data_dir: SettingsPath
+    database_url: str | None = None
+    key_holders: Annotated[dict[PartyName, Address], Field(min_length=3)]
+    limits: LimitSettings = LimitSettings()
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    metrics_listen: Address | None = None
+    log: LogSettings = LogSettings()
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The URL of the database that is used."""
+        return self.database_url or f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def blobs_directory(self) -> Path:
+        """Where uploads wait and means are kept."""
+        return self.data_dir / BLOBS_DIRECTORY
+
+
+def load_coordinator_settings(path: Path | None) -> CoordinatorSettings:
+    """Read a coordinator's configuration; raises :class:`~secagg.errors.ConfigError`."""
+    return load_settings(CoordinatorSettings, path, ENV_PREFIX)
