@@ -43,7 +43,11 @@ def _contract(name: str) -> dict[str, Any]:
 
 def _existing(modules: tuple[str, ...]) -> set[str]:
     paths = {module: ROOT / module.replace(".", "/") for module in modules}
-    return {module for module, path in paths.items() if path.is_dir() or path.with_suffix(".py").is_file()}
+    return {
+        module
+        for module, path in paths.items()
+        if (path / "__init__.py").is_file() or path.with_suffix(".py").is_file()
+    }
 
 
 def test_the_trust_wall_names_every_module_that_handles_secrets() -> None:
