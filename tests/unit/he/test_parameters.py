@@ -131,6 +131,7 @@ def test_rings_outside_the_table_are_refused() -> None:
         (4096, good.data_primes[:1] * 2, good.special_prime, "distinct"),
         (4096, (good.data_primes[0] + 8192,), good.special_prime, "not a prime"),
         (4096, (134012921,), good.special_prime, "not a prime"),
+        (4096, (8193,), good.special_prime, "not a prime"),  # 3 * 2731
         (4096, (good.special_prime,), good.data_primes[0], r"below 2\^27"),
         (4096, good.data_primes, (1 << 29) + 1, r"below 2\^28"),
     ):
