@@ -76,7 +76,7 @@ def agreeing_chunks(answers: Mapping[int, Residues], threshold: int, primes: Seq
 
 
 def locate(answers: Mapping[int, Residues], threshold: int, primes: Sequence[int]) -> tuple[int, ...]:
-    """Name the fewest holders without whom the answers (k, L, N) agree; () if beyond reach.
+    """Name the fewest holders without whom the answers (k, L, N) agree; () if none or beyond reach.
 
     Decodes up to floor((m - threshold)/2) wrong answers of m. Within that number the result is
     unique: two explanations share `threshold` untouched answers, hence one polynomial. Every
@@ -85,7 +85,7 @@ def locate(answers: Mapping[int, Residues], threshold: int, primes: Sequence[int
     points = sorted(answers)
     _check_enough(points, threshold)
     reach = (len(points) - threshold) // 2
-    for count in range(1, reach + 1):
+    for count in range(reach + 1):
         for liars in combinations(points, count):
             others = {point: answers[point] for point in points if point not in liars}
             if _all_agree(others, threshold, primes):

@@ -1,0 +1,108 @@
+"""Samplers are exact in distribution, and the same for whoever holds the key."""
+
+import hmac
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from he.sampling import (
+    Keystream,
+    centred_binomial,
+    derive,
+    expand_public,
+    framed,
+    ternary,
+    uniform_residues,
+    word_buffer,
+)
+
+KEY = bytes(range(32))
+PRIMES = (134012929, 268369921)
+
+
+def test_the_keystream_is_aes_256_ctr_from_zero() -> None:
+    expected = Cipher(algorithms.AES(KEY), modes.CTR(bytes(16))).encryptor().update(bytes(1000))
+    stream = Keystream(KEY)
+    assert stream.read(300).tobytes() + stream.read(700).tobytes() == expected
+
+
+def test_the_keystream_goes_on_beyond_its_own_block_of_zeros() -> None:
+    count = (1 << 18) + 77
+    expected = Cipher(algorithms.AES(KEY), modes.CTR(bytes(16))).encryptor().update(bytes(count))
+    assert Keystream(KEY).read(count).tobytes() == expected
+
+
+def test_words_are_the_stream_in_little_endian() -> None:
+    raw, words = word_buffer(10)
+    Keystream(KEY).fill(raw)
+    assert words.tobytes() == Keystream(KEY).read(80).tobytes()
+
+
+def test_a_keystream_takes_no_short_key() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Keystream(b"short")
+
+
+def test_derivations_differ_by_seed_label_and_every_part_of_the_context() -> None:
+    made = {
+        derive(KEY, b"a"),
+        derive(KEY, b"b"),
+        derive(bytes(32), b"a"),
+        derive(KEY, b"a", b""),
+        derive(KEY, b"a", b"xy"),
+        derive(KEY, b"a", b"x", b"y"),
+        derive(KEY, b"ax", b"y"),
+    }
+    assert len(made) == 7
+    assert all(len(key) == 32 for key in made)
+
+
+def test_derivation_is_rfc_5869() -> None:
+    """Extract without salt, expand once."""
+    info = framed(b"label", b"context")
+    pseudorandom = hmac.digest(bytes(32), KEY, "sha256")
+    assert derive(KEY, b"label", b"context") == hmac.digest(pseudorandom, info + b"\x01", "sha256")
+
+
+def test_uniform_residues_fill_their_range_evenly() -> None:
+    drawn = uniform_residues(KEY, PRIMES, 1 << 16)
+    assert drawn.shape == (2, 1 << 16)
+    assert drawn.dtype == np.uint32
+    for row, prime in zip(drawn, PRIMES, strict=True):
+        assert row.max() < prime
+        counts = np.bincount((row.astype(np.int64) * 64 // prime), minlength=64)
+        chi_square = ((counts - 1024.0) ** 2 / 1024).sum()
+        assert chi_square < 120  # 63 degrees of freedom: beyond once in 10^5
+
+
+def test_uniform_residues_do_not_depend_on_how_many_are_drawn() -> None:
+    assert np.array_equal(uniform_residues(KEY, PRIMES, 4096)[:, :100], uniform_residues(KEY, PRIMES, 100))
+
+
+def test_the_largest_and_the_smallest_residue_both_come_up() -> None:
+    drawn = uniform_residues(KEY, (5, 7), 1000)
+    assert set(drawn[0]) == set(range(5))
+    assert set(drawn[1]) == set(range(7))
+
+
+def test_a_is_never_zero_anywhere() -> None:
+    drawn = expand_public(sha256(b"context").digest(), (5, 7), 1000)
+    assert set(drawn[0]) == set(range(1, 5))
+    assert set(drawn[1]) == set(range(1, 7))
+
+
+def test_ternary_coefficients_are_even() -> None:
+    drawn = ternary(KEY, 1 << 16)
+    assert drawn.dtype == np.int8
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == [-1, 0, 1]
+    assert np.abs(counts / (1 << 16) - 1 / 3).max() < 0.01
+
+
+def test_errors_have_seals_deviation_and_bound() -> None:
+    drawn = centred_binomial(KEY, 1 << 16).astype(float)
+    assert abs(drawn.mean()) < 0.06
+    assert abs(drawn.std() - np.sqrt(10.5)) < 0.05
+    assert np.abs(drawn).max() <= 21
