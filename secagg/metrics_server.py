@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from secagg.trust import TrustRoot
 METRICS_ROLES: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 CONNECTION_LIMIT_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 16
+STOP_POLL_SECONDS: Final = 0.1
 
 _log: Final = structlog.get_logger("secagg.metrics")
 
@@ -34,6 +36,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Waiting for every open connection at the end would put no limit on stop().
     block_on_close = False
+    request_queue_size = 2 * MAX_CONNECTIONS
 
     def __init__(
         self,
@@ -70,7 +73,8 @@ class _Server(ThreadingHTTPServer):
             super().finish_request(secure, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as its base class
-        _log.info("metrics connection failed", peer=str(client_address), exc_info=True)
+        error = sys.exception()
+        _log.info("metrics connection failed", peer=str(client_address), error=type(error).__name__, reason=str(error))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -136,7 +140,9 @@ class MetricsServer:
             self._server = _Server((host, port), context=context, trust=identity.trust, registry=registry, now=now)
         except OSError as error:
             raise _not_bound(host, port, error) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_POLL_SECONDS,), name="metrics", daemon=True
+        )
 
     @property
     def port(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import traceback
 from collections.abc import Iterable
 from typing import Final, NoReturn, Protocol
 
@@ -80,5 +81,7 @@ async def refuse(context: grpc.aio.ServicerContext[object, object], error: Excep
 
 def _unexpected(error: Exception, method: str) -> RemoteError:
     incident = secrets.token_hex(8)
-    _log.error("call failed unexpectedly", method=method, incident=incident, exc_info=error)
+    # Formatted here: a log renderer that is handed the exception may print every frame's variables.
+    trace = "".join(traceback.format_exception(error))
+    _log.error("call failed unexpectedly", method=method, incident=incident, traceback=trace)
     return RemoteError("the service", f"internal error, incident {incident}", next_step="Give its operator that number")
