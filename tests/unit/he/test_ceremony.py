@@ -9,6 +9,7 @@ from he.ceremony import (
     Dealing,
     TrialAnswer,
     assemble,
+    blame,
     collective_b,
     commitment,
     deal,
@@ -27,7 +28,7 @@ from he.public_key import PublicKey
 from he.ring import key_ring_for
 from he.sharing import lagrange_at
 from he.smudging import smudging_subsets
-from tests.ceremony_room import CeremonyRoom
+from tests.ceremony_room import CeremonyRoom, tell
 from tests.he_material import small_parameters
 
 PARAMETERS = small_parameters(holders=5, threshold=3)
@@ -197,6 +198,38 @@ def test_the_trial_answers_carry_smudging_bound_to_the_transcript(room: Ceremony
     share = room.share(1)
     one, other = (trial_answer(share, key_id) for key_id in (bytes(32), room.key_id))
     assert not np.array_equal(one.values, other.values)
+
+
+def frame(room: CeremonyRoom, expected_key_id: bytes) -> None:
+    """Holder 1 deals 3 a wrong smudging part, and a wrong share that cancels it under that key id.
+
+    It has waited for everyone's dealings, so it knows the key of {1, 2, 3}, true and forged.
+    """
+    ring, honest = key_ring_for(PARAMETERS), room.share(3)
+    tell(room, "smudging_part", 1, 3)
+    forged = room.share(3)
+    true, wrong = (trial_answer(share, expected_key_id).values for share in (honest, forged))
+    a = public_a(PARAMETERS, room.context)
+    inverse = np.stack([[pow(int(x), -1, p) for x in row] for row, p in zip(a, ring.primes, strict=True)])
+    correction = ring.multiply(ring.subtract(true, wrong), inverse.astype(np.uint32))
+    dealing = Dealing.from_bytes(PARAMETERS, room.dealings[1, 3], sender=1, receiver=3)
+    room.dealings[1, 3] = replace(dealing, share=ring.add(dealing.share, correction)).to_bytes()
+
+
+def test_a_dealer_who_knows_the_smudging_beforehand_could_frame_another() -> None:
+    """Why the key id must hash every dealing: with an id known before, the trial would pass."""
+    room = CeremonyRoom(PARAMETERS, 3)
+    frame(room, bytes(32))
+    verify_trial(room.public_key, [trial_answer(room.share(holder), bytes(32)) for holder in room.everyone])
+
+
+def test_the_transcript_in_the_key_id_leaves_nothing_to_fit_a_lie_to() -> None:
+    room = CeremonyRoom(PARAMETERS, 3)
+    frame(room, bytes(32))
+    room.answer_trial()
+    with pytest.raises(CeremonyError):
+        room.verify()
+    assert blame(room.evidence()).liars == (1,)
 
 
 def test_secrets_have_no_repr(room: CeremonyRoom) -> None:

@@ -96,8 +96,8 @@ def check_exact(plan: Parameters, holder: int) -> None:
     exact = {prime: np.zeros(plan.degree, dtype=object) for prime in plan.data_primes}
     for subset, key in keys(plan, holder).items():
         noise = noise_integers(noise_key(key, KEY_ID, block[0]), plan.degree, plan.smudging_word_bits)
-        for prime, total in exact.items():
-            total += np.array(noise, dtype=object) * subset_weight(subset, holder, plan.holders, prime)
+        for prime in exact:
+            exact[prime] += np.array(noise, dtype=object) * subset_weight(subset, holder, plan.holders, prime)
     for index, (prime, total) in enumerate(exact.items()):
         assert (total % prime == fast[0, index]).all()
 
