@@ -4,7 +4,7 @@
 TenSEAL's own, residue for residue.
 """
 
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,15 @@ class ResidueAccumulator:
         """Verify and add one chunk uint32 (L, N) at position `index`; see `add`."""
         if not 0 <= index < self.parameters.chunks or chunk.ndim != 2:
             raise CiphertextError(f"no chunk {index} of {chunk.ndim} dimensions here")
-        self._add(slice(index, index + 1), chunk[None])
+        verify_half(self.parameters, chunk)
+        if self._contributions[index] >= self.parameters.max_clients:
+            self._refuse()
+        if self._load[index] >= self._capacity:
+            self._reduce(slice(index, index + 1))
+        self._contributions[index] += 1
+        self._load[index] += 1
+        total = self._total[index]
+        np.add(total, chunk, out=total)
 
     def add(self, half: Residues) -> None:
         """Verify and add one half uint32 (chunks, L, N).
@@ -62,14 +70,15 @@ class ResidueAccumulator:
         """
         if len(half) != self.parameters.chunks or half.ndim != 3:
             raise CiphertextError(f"half of shape {half.shape}, not of {self.parameters.chunks} chunks")
-        self._add(slice(0, len(half)), half)
+        verify_half(self.parameters, half)
+        self._make_room(np.ones(len(half), dtype=np.int64))
+        self._total += half
 
     def merge(self, other: Self) -> None:
         """Add all that `other` holds; `other` keeps its value."""
         if other.parameters != self.parameters:
             raise ParameterError("sums under different parameters cannot be merged")
-        self._reserve(slice(None), other.chunk_contributions)
-        self._make_room(slice(None), 1)
+        self._make_room(other.chunk_contributions)
         for start in range(0, self.parameters.chunks, _MERGE_CHUNKS):
             self._total[start : start + _MERGE_CHUNKS] += other.block(start, start + _MERGE_CHUNKS)
 
@@ -87,22 +96,18 @@ class ResidueAccumulator:
             raise CiphertextError("nothing was added")
         return self.block(0, self.parameters.chunks)
 
-    def _add(self, where: slice, block: Residues) -> None:
-        verify_half(self.parameters, block)
-        self._reserve(where, np.ones(len(block), dtype=np.int64))
-        self._make_room(where, 1)
-        self._total[where] += block
-
-    def _reserve(self, where: slice, more: npt.NDArray[np.int64]) -> None:
-        counts = self._contributions[where] + more
+    def _make_room(self, contributions: npt.NDArray[np.int64]) -> None:
+        """Count `contributions` (chunks,) and leave room for one canonical residue in each chunk."""
+        counts = self._contributions + contributions
         if counts.max() > self.parameters.max_clients:
-            raise ParameterError(f"more than max_clients = {self.parameters.max_clients} contributions")
-        self._contributions[where] = counts
+            self._refuse()
+        if self._load.max() >= self._capacity:
+            self._reduce(slice(None))
+        self._contributions = counts
+        self._load += 1
 
-    def _make_room(self, where: slice, more: int) -> None:
-        if self._load[where].max() + more > self._capacity:
-            self._reduce(where)
-        self._load[where] += more
+    def _refuse(self) -> NoReturn:
+        raise ParameterError(f"more than max_clients = {self.parameters.max_clients} contributions")
 
     def _reduce(self, where: slice) -> None:
         total = self._total[where]

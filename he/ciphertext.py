@@ -1,6 +1,7 @@
 """A vector under encryption: two halves of canonical residues, checked before they count."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -118,10 +119,17 @@ def verify_half(parameters: Parameters, half: Residues) -> None:
     if half.dtype != np.uint32 or half.shape[-2:] != _chunk_shape(parameters):
         raise CiphertextError(f"half is {half.dtype} {half.shape}, not uint32 (..., {_chunk_shape(parameters)})")
     largest = half.max(axis=-1)
-    if (largest >= np.array(parameters.data_primes, dtype=np.uint32)).any():
+    # 0 wraps to the largest uint32: one comparison for both ends of the range
+    if (largest - np.uint32(1) < _limits(parameters.data_primes)).all():
+        return
+    if largest.all():
         raise CiphertextError("a residue is not below its prime")
-    if not largest.all():
-        raise CiphertextError("transparent: a polynomial is zero")
+    raise CiphertextError("transparent: a polynomial is zero")
+
+
+@lru_cache(maxsize=16)
+def _limits(primes: tuple[int, ...]) -> Residues:
+    return np.array(primes, dtype=np.uint32) - np.uint32(1)
 
 
 def _verify_members(parameters: Parameters, read: SealCiphertext) -> None:
