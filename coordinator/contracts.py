@@ -127,7 +127,7 @@ class RoundStore(Protocol):
     """
 
     def create_job(self, spec: JobSpec, created_at: float, request: RequestRecord | None = None) -> None:
-        """Store a job, and the request that asked for it in the same step.
+        """Store a job, the request that asked for it and the audit trail's line ``job-created`` in one step.
 
         The same job again is harmless; ``ConflictError`` with another spec, or when the request had another content.
         """

@@ -17,6 +17,7 @@ CIPHERTEXT_ROOT: Final = b"secagg/v1/ciphertext-root"
 CIPHERTEXT_COMMITMENT: Final = b"secagg/v1/ciphertext-commitment"
 ROSTER_DIGEST: Final = b"secagg/v1/roster-digest"
 REQUEST_DIGEST: Final = b"secagg/v1/request-digest"
+CREATE_JOB: Final = b"secagg/v1/create-job-request"
 
 HELLO: Final = b"secagg/v1/hello"
 KEY_COMMITMENT: Final = b"secagg/v1/key-commitment"

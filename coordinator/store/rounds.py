@@ -59,6 +59,8 @@ class SqlRoundStore:
             if found is None:
                 values = {"job": spec.job, "spec": encoded, "state": JobState.RUNNING.value, "created_at": created_at}
                 connection.execute(insert(JOBS).values(values))
+                details: dict[str, Detail] = {} if request is None else {"by": request.caller}
+                _audit(connection, spec.job, RoundNumber(0), "job-created", details, created_at)
             elif codec.decode_job_spec(found.spec) != spec:
                 advice = "Give the new job another name; a job never changes"
                 raise ConflictError(f"there is a job {spec.job!r} with another content", next_step=advice)
@@ -156,10 +158,9 @@ class SqlRoundStore:
 
     def audit(self, job: JobId, round: RoundNumber, event: str, details: Mapping[str, Detail], at: float) -> None:
         """Add a line to the audit trail."""
-        values = {"job": job, "round": round, "event": event, "details": dict(details), "at": at}
         with self._writing() as connection:
             _require_job(connection, job)
-            connection.execute(insert(EVENTS).values(values))
+            _audit(connection, job, round, event, details, at)
 
     def events(self, job: JobId, round: RoundNumber | None = None) -> list[EventRecord]:
         """Return the audit trail of a job or of one round, oldest first."""
@@ -209,6 +210,13 @@ def _claim(connection: Connection, request: RequestRecord, at: float) -> bool:
     elif found.digest != request.digest:
         raise ConflictError("the request id was used before for another content")
     return found is None
+
+
+def _audit(
+    connection: Connection, job: JobId, round: RoundNumber, event: str, details: Mapping[str, Detail], at: float
+) -> None:
+    values = {"job": job, "round": round, "event": event, "details": dict(details), "at": at}
+    connection.execute(insert(EVENTS).values(values))
 
 
 def _insert_parts(connection: Connection, record: RoundRecord) -> None:
