@@ -72,8 +72,8 @@ def read_ciphertext(data: bytes | memoryview, *, max_words: int) -> SealCipherte
         raise FormatError(f"ciphertext body of {len(body)} bytes is too short")
     identity, flag, size, degree, primes, scale, correction = _unpack_members(body)
     words = size * degree * primes
-    if len(body) != _CIPHERTEXT_OVERHEAD + 8 * words or words == 0:
-        raise FormatError(f"ciphertext body of {len(body)} bytes cannot hold {size}x{primes}x{degree} residues")
+    if words == 0:
+        raise FormatError(f"ciphertext of {size}x{primes}x{degree} residues holds nothing")
     array = _plain_part(body[_MEMBERS.size :], HEADER.size + _COUNT.size + 8 * words)
     (count,) = _COUNT.unpack_from(array)
     if count != words:

@@ -37,12 +37,16 @@ def test_many_largest_residues_do_not_overflow() -> None:
     parameters = preset_parameters("ckks-4096", values=10, max_clients=100)
     top = np.array(parameters.data_primes, dtype=np.uint32)[:, None] - np.uint32(1)
     half = np.broadcast_to(top, (1, 3, 4096)).copy()
-    total = ResidueAccumulator(parameters)
+    total, singly = ResidueAccumulator(parameters), ResidueAccumulator(parameters)
     for count in range(1, 101):
         total.add(half)
+        singly.add_chunk(0, half[0])
         expected = count * top.astype(np.int64) % np.array(parameters.data_primes)[:, None]
         if count in (1, 31, 32, 33, 63, 64, 100):
             assert np.array_equal(total.finish()[0], np.broadcast_to(expected, (3, 4096)))
+    assert np.array_equal(singly.finish(), total.finish())
+    with pytest.raises(ParameterError, match="max_clients"):
+        singly.add_chunk(0, half[0])
 
 
 def test_merging_full_accumulators_does_not_overflow() -> None:

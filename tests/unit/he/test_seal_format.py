@@ -1,6 +1,7 @@
 """SEAL's serialisation: what is read, what is written, and every length that may lie."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -23,6 +24,7 @@ DEGREE, PRIMES = 8, 2
 WORDS = 2 * PRIMES * DEGREE
 MEMBERS = HEADER.size  # offset of parms_id; NTT flag at +32, then size, N, primes, scale, correction
 ARRAY = MEMBERS + 73
+FLOOD = bytes(1 << 22)
 
 
 def plain() -> bytes:
@@ -110,16 +112,32 @@ def test_bytes_may_neither_miss_nor_follow() -> None:
             read_ciphertext(data, max_words=WORDS)
 
 
-@pytest.mark.parametrize("write_content_size", [True, False])
-def test_a_small_message_never_unfolds_into_a_large_one(write_content_size: bool) -> None:
-    flood = bytes(1 << 24)
-    packer = zstandard.ZstdCompressor(write_content_size=write_content_size)
-    for data in (
-        packed(Compression.ZSTD, packer.compress(flood)),
-        packed(Compression.ZLIB, zlib.compress(flood)),
-    ):
+@pytest.mark.parametrize(
+    "data",
+    [
+        packed(Compression.ZSTD, zstandard.compress(FLOOD)),
+        packed(Compression.ZSTD, zstandard.ZstdCompressor(write_content_size=False).compress(FLOOD)),
+        packed(Compression.ZLIB, zlib.compress(FLOOD)),
+    ],
+    ids=["zstd", "zstd without size", "zlib"],
+)
+def test_a_small_message_never_unfolds_into_a_large_one(data: bytes) -> None:
+    tracemalloc.start()
+    try:
         with pytest.raises(FormatError):
             read_ciphertext(data, max_words=WORDS)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < len(FLOOD) // 8
+
+
+def test_dimensions_that_multiply_to_nothing_are_refused() -> None:
+    for size, degree, primes in ((0, 1 << 62, 1 << 62), (2, 0, 1 << 63), (2, 1 << 63, 0)):
+        members = struct.pack("<32s?QQQdQ", bytes(32), True, size, degree, primes, 1.0, 1)
+        array = packed(Compression.NONE, struct.pack("<Q", 0))
+        with pytest.raises(FormatError, match="holds nothing"):
+            read_ciphertext(packed(Compression.NONE, members + array), max_words=WORDS)
 
 
 def test_more_residues_than_allowed_are_refused() -> None:

@@ -34,8 +34,8 @@ def test_unpacked_sizes_are_read_as_well() -> None:
         b"\x12\x05ab",  # payload cut
         b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # length beyond any memory
         b"\x19\x00\x00",  # double cut
-        b"\x0b",  # group
-        b"\x0d\x00\x00\x00\x00",  # fixed32
+        b"\x0b" + write_vector(VECTOR),  # group
+        b"\x0d" + write_vector(VECTOR),  # fixed32
         b"\x20\x01" + SCALE,  # unknown field
         b"\x18\x01",  # scale as varint
         SCALE + SCALE,
@@ -47,6 +47,7 @@ def test_unpacked_sizes_are_read_as_well() -> None:
         b"\x0a\x03\x05\x05\x05" + SCALE,  # more sizes than chunks
         b"\x08\x05" * 3 + SCALE,
         b"\x12\x01a" * 3 + SCALE,
+        b"\x08\x05\x12\x01a" * 3 + SCALE,
     ],
 )
 def test_malformed_vectors(data: bytes) -> None:
@@ -78,7 +79,7 @@ def test_tenseals_own_public_context_is_read() -> None:
         b"",
         b"\x0a\x01a",
         b"\x0a\x01a\x12\x00",
-        b"\x0a\x01a\x0a\x01a",
+        b"\x0a\x01a" + write_context(CONTEXT),  # parameters twice
         b"\x08\x01\x12\x00",
         write_context(CONTEXT) + b"\x1a\x00",  # a private part
         write_context(CONTEXT) + b"\x20\x01",  # symmetric
