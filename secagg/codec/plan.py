@@ -1,0 +1,201 @@
+"""Jobs, plans and their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from secagg.codec.parsing import bounded, parsed, reading
+from secagg.errors import MessageError
+from secagg.ids import HolderId, JobId, KeyId, RoundNumber
+from secagg.messages.job import JobState, JobStatus
+from secagg.plan import (
+    MAX_TENSORS,
+    CkksJob,
+    CkksRound,
+    Deadlines,
+    HolderGroup,
+    JobSpec,
+    RoundPlan,
+    TensorSpec,
+)
+from secagg.wire.v1 import operator_service_pb2, plan_pb2
+
+MAX_DIMENSIONS = 32
+MAX_HOLDERS = 100
+
+_DTYPES = {
+    "float16": plan_pb2.TENSOR_TYPE_FLOAT16,
+    "float32": plan_pb2.TENSOR_TYPE_FLOAT32,
+    "float64": plan_pb2.TENSOR_TYPE_FLOAT64,
+}
+_DTYPE_NAMES = {number: name for name, number in _DTYPES.items()}
+_JOB_STATES = {
+    JobState.RUNNING: operator_service_pb2.JOB_STATE_RUNNING,
+    JobState.COMPLETE: operator_service_pb2.JOB_STATE_COMPLETE,
+}
+_JOB_STATE_NAMES = {number: state for state, number in _JOB_STATES.items()}
+
+
+def job_spec_to_wire(spec: JobSpec) -> plan_pb2.JobSpec:
+    """Return the wire's form."""
+    ckks = spec.protocol
+    return plan_pb2.JobSpec(
+        job=spec.job,
+        purpose=spec.purpose,
+        tensors=[plan_pb2.TensorSpec(name=t.name, shape=t.shape, type=_DTYPES[t.dtype]) for t in spec.tensors],
+        clip=spec.clip,
+        max_weight=spec.max_weight,
+        min_total_weight=spec.min_total_weight,
+        min_contributors=spec.min_contributors,
+        max_clients=spec.max_clients,
+        rounds=spec.rounds,
+        deadlines=plan_pb2.Deadlines(
+            keying_seconds=spec.deadlines.keying_seconds,
+            open_seconds=spec.deadlines.open_seconds,
+            uploading_seconds=spec.deadlines.uploading_seconds,
+            approving_seconds=spec.deadlines.approving_seconds,
+            decrypting_seconds=spec.deadlines.decrypting_seconds,
+        ),
+        ckks=plan_pb2.CkksJob(
+            preset=ckks.preset,
+            packing=plan_pb2.PACKING_REAL,
+            security_bits=ckks.security_bits,
+            precision=ckks.precision,
+            holders=ckks.holders,
+            min_holders=ckks.min_holders,
+            threshold=ckks.threshold,
+            corrupt_holders=ckks.corrupt_holders,
+        ),
+    )
+
+
+def job_spec_from_wire(wire: plan_pb2.JobSpec) -> JobSpec:
+    """Return ours; a job that does not prove itself is a :class:`MessageError` with the number to change."""
+    with reading("job"):
+        if wire.WhichOneof("protocol") != "ckks":
+            raise MessageError("the job's protocol is none of: ckks")
+        return JobSpec(
+            job=JobId(wire.job),
+            purpose=wire.purpose,
+            tensors=tuple(_tensor(tensor) for tensor in bounded(wire.tensors, "tensors", MAX_TENSORS)),
+            clip=wire.clip,
+            max_weight=wire.max_weight,
+            min_total_weight=wire.min_total_weight,
+            min_contributors=wire.min_contributors,
+            max_clients=wire.max_clients,
+            rounds=wire.rounds,
+            deadlines=_deadlines(wire.deadlines),
+            protocol=_ckks_job(wire.ckks),
+        )
+
+
+def _tensor(wire: plan_pb2.TensorSpec) -> TensorSpec:
+    shape = tuple(bounded(wire.shape, "dimensions", MAX_DIMENSIONS))
+    return TensorSpec(name=wire.name, shape=shape, dtype=_DTYPE_NAMES[wire.type])
+
+
+def _deadlines(wire: plan_pb2.Deadlines) -> Deadlines:
+    return Deadlines(
+        keying_seconds=wire.keying_seconds,
+        open_seconds=wire.open_seconds,
+        uploading_seconds=wire.uploading_seconds,
+        approving_seconds=wire.approving_seconds,
+        decrypting_seconds=wire.decrypting_seconds,
+    )
+
+
+def _ckks_job(wire: plan_pb2.CkksJob) -> CkksJob:
+    if wire.packing != plan_pb2.PACKING_REAL:
+        raise MessageError("the job's packing is none of: real")
+    return CkksJob(
+        preset=wire.preset,
+        security_bits=wire.security_bits,
+        precision=wire.precision,
+        holders=_holders(wire.holders),
+        min_holders=wire.min_holders,
+        threshold=wire.threshold,
+        corrupt_holders=wire.corrupt_holders,
+    )
+
+
+def _holders(names: Iterable[str]) -> tuple[HolderId, ...]:
+    return tuple(HolderId(name) for name in bounded(tuple(names), "key holders", MAX_HOLDERS))
+
+
+def group_to_wire(group: HolderGroup) -> plan_pb2.HolderGroup:
+    """Return the wire's form."""
+    return plan_pb2.HolderGroup(
+        holders=group.holders,
+        threshold=group.threshold,
+        corrupt_holders=group.corrupt_holders,
+        quorum=group.quorum,
+    )
+
+
+def group_from_wire(wire: plan_pb2.HolderGroup) -> HolderGroup:
+    """Return ours."""
+    with reading("group of key holders"):
+        return HolderGroup(
+            holders=_holders(wire.holders),
+            threshold=wire.threshold,
+            corrupt_holders=wire.corrupt_holders,
+            quorum=wire.quorum,
+        )
+
+
+def round_plan_to_wire(plan: RoundPlan) -> plan_pb2.RoundPlan:
+    """Return the wire's form."""
+    ckks = plan_pb2.CkksRound(key_id=plan.protocol.key_id, group=group_to_wire(plan.protocol.group))
+    return plan_pb2.RoundPlan(spec=job_spec_to_wire(plan.spec), round=plan.round, ckks=ckks)
+
+
+def round_plan_from_wire(wire: plan_pb2.RoundPlan) -> RoundPlan:
+    """Return ours."""
+    with reading("round plan"):
+        if wire.WhichOneof("protocol") != "ckks":
+            raise MessageError("the plan's protocol is none of: ckks")
+        protocol = CkksRound(key_id=KeyId(wire.ckks.key_id), group=group_from_wire(wire.ckks.group))
+        return RoundPlan(spec=job_spec_from_wire(wire.spec), round=RoundNumber(wire.round), protocol=protocol)
+
+
+def encode_job_spec(spec: JobSpec) -> bytes:
+    """Return the wire's bytes, for a store."""
+    return job_spec_to_wire(spec).SerializeToString(deterministic=True)
+
+
+def decode_job_spec(data: bytes) -> JobSpec:
+    """Read what :func:`encode_job_spec` wrote."""
+    return job_spec_from_wire(parsed(plan_pb2.JobSpec, data, "job"))
+
+
+def encode_round_plan(plan: RoundPlan) -> bytes:
+    """Return the wire's bytes, for a store."""
+    return round_plan_to_wire(plan).SerializeToString(deterministic=True)
+
+
+def decode_round_plan(data: bytes) -> RoundPlan:
+    """Read what :func:`encode_round_plan` wrote."""
+    return round_plan_from_wire(parsed(plan_pb2.RoundPlan, data, "round plan"))
+
+
+def job_status_to_wire(status: JobStatus) -> operator_service_pb2.JobStatus:
+    """Return the wire's form."""
+    return operator_service_pb2.JobStatus(
+        spec=job_spec_to_wire(status.spec),
+        state=_JOB_STATES[status.state],
+        published_rounds=status.published_rounds,
+        aborted_rounds=status.aborted_rounds,
+        created_at=status.created_at,
+    )
+
+
+def job_status_from_wire(wire: operator_service_pb2.JobStatus) -> JobStatus:
+    """Return ours."""
+    with reading("state of a job"):
+        return JobStatus(
+            spec=job_spec_from_wire(wire.spec),
+            state=_JOB_STATE_NAMES[wire.state],
+            published_rounds=wire.published_rounds,
+            aborted_rounds=wire.aborted_rounds,
+            created_at=wire.created_at,
+        )
