@@ -103,7 +103,7 @@ def test_packing_leaves_the_update_alone() -> None:
         {"names": ("a",)},
         {"dtypes": ("float64", "complex128")},
         {"dtypes": ("float64", "bool")},
-        {"shapes": ((1,), (-1,))},
+        {"shapes": ((5,), (-2,))},
         {"shapes": ((0,), (0,))},
     ],
 )
