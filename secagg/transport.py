@@ -72,7 +72,8 @@ def channel_options(target: Party, options: Options = ()) -> list[tuple[str, int
     """
     if not target.role.serves:
         raise UsageError(f"{target} serves nothing, so it cannot be called")
-    return [*_BOTH_WAYS, *options, ("grpc.ssl_target_name_override", target.server_name)]
+    # One value for each option: of two, gRPC takes the first.
+    return list({**dict(_BOTH_WAYS), **dict(options), "grpc.ssl_target_name_override": target.server_name}.items())
 
 
 def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:

@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from secagg import labels
 from secagg.certificates import make_certificate, new_private_key
 from secagg.errors import CertificateError, MessageError, UsageError
-from secagg.identity import Party, Role, Signer, TrustRoot, verify_signed
+from secagg.identity import Party, Role, Signer, TrustRoot, read_certificate, verify_signed
 from tests.pki_material import ALICE, NORTH, NOW, Crafted, authority
 
 CA = authority()
@@ -51,6 +53,13 @@ def test_a_signature_names_its_signer() -> None:
 def test_a_changed_message_or_another_label_is_refused(changed: object, label: bytes) -> None:
     with pytest.raises(MessageError, match="does not fit"):
         verify_signed(changed, label, trust=TRUST, at=NOW, expect_role=Role.CLIENT)  # type: ignore[arg-type]
+
+
+def test_the_bytes_under_the_signature_are_as_specified() -> None:
+    framed = b"secagg/v1/join" + b"\x00" + b"\x06\x00\x00\x00\x00\x00\x00\x00" + b"a join"
+    key = read_certificate(SIGNED.certificate).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(SIGNED.signature, framed, ec.ECDSA(SHA256()))
 
 
 def test_bytes_cannot_move_between_label_and_payload() -> None:
