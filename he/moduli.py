@@ -71,7 +71,5 @@ def _is_prime(number: int) -> bool:
 
 
 def _passes(number: int, base: int, odd: int, twos: int) -> bool:
-    power = pow(base, odd, number)
-    if power in (1, number - 1):
-        return True
-    return any((power := power * power % number) == number - 1 for _ in range(twos - 1))
+    powers = (pow(base, odd << shift, number) for shift in range(twos))
+    return pow(base, odd, number) == 1 or any(power == number - 1 for power in powers)
