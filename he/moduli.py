@@ -63,7 +63,7 @@ def _check_prime(prime: int, degree: int, *, bits: int) -> None:
 
 
 def _is_prime(number: int) -> bool:
-    """Miller-Rabin with the bases that decide every number below 2^32."""
+    """Miller-Rabin with the bases that decide every number below 2^31."""
     odd, twos = number - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
