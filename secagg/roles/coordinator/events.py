@@ -1,0 +1,137 @@
+"""What can happen to a round at the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from secagg.ids import ClientId, Digest, HolderId
+from secagg.messages.ceremony import PublicKeyBundle
+from secagg.messages.round import Approval, HolderStatus, HolderVerdict, Join, Phase, Upload
+from secagg.messages.signed import Authenticated
+from secagg.plan import RoundPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyCertified:
+    """Every holder of the group vouched for a key. ``holders``: what became of all that the job names."""
+
+    bundle: PublicKeyBundle
+    plan: RoundPlan
+    holders: tuple[HolderStatus, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFailed:
+    """No ceremony succeeded."""
+
+    reason: str
+    holders: tuple[HolderStatus, ...]
+    have: int | None = None
+    need: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinReceived:
+    """A client wants to take part."""
+
+    join: Authenticated[Join]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RosterPublished:
+    """Clients can read the frozen roster now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadVerified:
+    """The driver recomputed both roots from the spooled bytes, and the residues are in order."""
+
+    upload: Authenticated[Upload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRefused:
+    """The spooled bytes are not what the client signed, or not a ciphertext that may count."""
+
+    client: ClientId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalReceived:
+    """A holder signed the request digest."""
+
+    approval: Authenticated[Approval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderLost:
+    """A holder did not do its part, or did it wrong; ``reason`` says what was seen."""
+
+    holder: HolderId
+    verdict: HolderVerdict
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerReceived:
+    """A holder's partial decryption is spooled and its statement verified."""
+
+    holder: HolderId
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraceOver:
+    """One answer more than the threshold was there, and the others had their time to come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumOpened:
+    """The answers opened the sum. ``total_weight`` in the callers' units; ``liars`` were found on the way."""
+
+    total_weight: float
+    mean_digest: Digest
+    mean_bytes: int
+    liars: tuple[HolderId, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeningFailed:
+    """The answers did not open the sum. ``can_wait``: another answer may help; otherwise the data itself is at fault."""
+
+    reason: str
+    can_wait: bool
+    liars: tuple[HolderId, ...] = ()
+    suspects: tuple[HolderId, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlinePassed:
+    """The time of a phase is over; without effect when the round has left that phase."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRequested:
+    """The round cannot go on for a reason of the coordinator's own."""
+
+    reason: str
+
+
+Event = (
+    KeyCertified
+    | KeyFailed
+    | JoinReceived
+    | RosterPublished
+    | UploadVerified
+    | UploadRefused
+    | ApprovalReceived
+    | HolderLost
+    | AnswerReceived
+    | GraceOver
+    | SumOpened
+    | OpeningFailed
+    | DeadlinePassed
+    | CancelRequested
+)

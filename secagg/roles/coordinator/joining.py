@@ -1,0 +1,133 @@
+"""KEYING, OPEN and FROZEN: the key arrives, clients commit, the roster is fixed (``docs/protocol.md``, 5.1 to 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from secagg.errors import ConflictError, FaultyClientError, FaultyKeyHolderError, LateError, PlanError
+from secagg.ids import DIGEST_BYTES, ClientId
+from secagg.messages.round import Join, Phase
+from secagg.roles.coordinator.effects import Audit, PublishRoster, SetDeadline
+from secagg.roles.coordinator.ending import RoundStep, abort, stored, unchanged
+from secagg.roles.coordinator.events import (
+    DeadlinePassed,
+    JoinReceived,
+    KeyCertified,
+    KeyFailed,
+    RosterPublished,
+)
+from secagg.roles.coordinator.state import RoundState, digest_of_roster, named
+
+
+def key_certified(state: RoundState, event: KeyCertified) -> RoundStep:
+    """Open the round under its key."""
+    _check_key(state, event)
+    plan = event.plan
+    statuses = {status.holder: status for status in event.holders}
+    opened = replace(state, phase=Phase.OPEN, key=event.bundle, plan=plan, holders={**state.holders, **statuses})
+    details = {"key_id": plan.protocol.key_id.hex(), "holders": named(plan.protocol.group.holders)}
+    deadline = SetDeadline(phase=Phase.OPEN, seconds=plan.spec.deadlines.open_seconds)
+    return stored(opened, deadline, Audit(event="key-certified", details=details))
+
+
+def _check_key(state: RoundState, event: KeyCertified) -> None:
+    plan, ceremony = event.plan, event.bundle.plan
+    if (plan.spec, plan.round) != (state.spec, state.round) or (ceremony.spec, ceremony.round) != (
+        state.spec,
+        state.round,
+    ):
+        raise PlanError("the key was made for another job or round")
+    if plan.protocol.group != ceremony.group:
+        raise PlanError("the key was made by other holders than the plan names")
+    statements = [statement.message for statement in event.bundle.statements]
+    if tuple(statement.holder for statement in statements) != ceremony.group.holders:
+        raise PlanError("the key does not carry the statement of every holder, in their order")
+    for statement in statements:
+        if (statement.key_id, statement.ceremony_digest) != (plan.protocol.key_id, ceremony.digest):
+            raise FaultyKeyHolderError(statement.holder, "it vouched for another key")
+
+
+def key_failed(state: RoundState, event: KeyFailed) -> RoundStep:
+    """End the round: without a key there is nothing to join."""
+    statuses = {status.holder: status for status in event.holders}
+    return abort(replace(state, holders={**state.holders, **statuses}), event.reason, event.have, event.need)
+
+
+def key_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+    """End the round when no key was made in time."""
+    if event.phase is not Phase.KEYING:
+        return unchanged(state)
+    seconds = state.spec.deadlines.keying_seconds
+    return abort(state, f"the key holders did not make a key within {seconds:g} s")
+
+
+def join_received(state: RoundState, event: JoinReceived) -> RoundStep:
+    """Enter a client with its commitment; the last place taken freezes the roster."""
+    join = event.join.message
+    known = state.joins.get(join.client)
+    if known is not None:
+        return _repeated(state, known.message, join)
+    _check_join(state, join)
+    joined = replace(state, joins={**state.joins, join.client: event.join})
+    if len(joined.joins) == state.spec.max_clients:
+        return _freeze(joined)
+    return stored(joined)
+
+
+def _repeated(state: RoundState, known: Join, join: Join) -> RoundStep:
+    if known != join:
+        raise ConflictError(f"client {join.client} has joined with another commitment")
+    return unchanged(state)
+
+
+def _check_join(state: RoundState, join: Join) -> None:
+    if join.plan_digest != state.certified.digest:
+        raise FaultyClientError(join.client, "its join is for another plan")
+    if len(join.commitment) != DIGEST_BYTES:
+        raise FaultyClientError(join.client, f"its commitment must have {DIGEST_BYTES} bytes")
+    if any(other.message.commitment == join.commitment for other in state.joins.values()):
+        raise FaultyClientError(join.client, "its commitment is a copy of another client's")
+
+
+def join_late(state: RoundState, event: JoinReceived) -> RoundStep:
+    """Refuse a client after the roster was frozen; one that is in it may ask again."""
+    join = event.join.message
+    known = state.joins.get(join.client)
+    if known is not None:
+        return _repeated(state, known.message, join)
+    raise LateError(f"the roster of round {state.round} is frozen, client {join.client} is not in it")
+
+
+def open_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+    """Freeze the roster when enough clients joined in time."""
+    if event.phase is not Phase.OPEN:
+        return unchanged(state)
+    have, need = len(state.joins), state.spec.min_contributors
+    if have < need:
+        present = named(state.joins) or "nobody"
+        return abort(state, f"too few clients joined in time: {present}", have, need)
+    return _freeze(state)
+
+
+def _freeze(state: RoundState) -> RoundStep:
+    frozen = replace(state, phase=Phase.FROZEN, roster_digest=digest_of_roster(state))
+    audit = Audit(event="roster-frozen", details={"clients": len(frozen.joins), "roster": _hex(frozen)})
+    return stored(frozen, PublishRoster(roster=frozen.roster), audit)
+
+
+def _hex(state: RoundState) -> str:
+    return b"".join(filter(None, (state.roster_digest,))).hex()
+
+
+def roster_published(state: RoundState, _event: RosterPublished) -> RoundStep:
+    """Take uploads from now on."""
+    uploading = replace(state, phase=Phase.UPLOADING)
+    return stored(uploading, SetDeadline(phase=Phase.UPLOADING, seconds=state.spec.deadlines.uploading_seconds))
+
+
+def commitment_of(state: RoundState, client: ClientId) -> bytes:
+    """Return the commitment in the frozen roster; :class:`FaultyClientError` when the client is not in it."""
+    join = state.joins.get(client)
+    if join is None:
+        raise FaultyClientError(client, "it is not in the frozen roster")
+    return join.message.commitment

@@ -1,0 +1,229 @@
+"""APPROVING and DECRYPTING: a quorum, then answers, then the sum (``docs/protocol.md``, section 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from secagg.errors import FaultyKeyHolderError
+from secagg.ids import HolderId
+from secagg.messages.round import Approval, HolderVerdict, Phase, Result
+from secagg.roles.coordinator.effects import AskDecryption, Audit, OpenSum, PublishResult, SetDeadline, SetGrace
+from secagg.roles.coordinator.ending import RoundStep, abort, clean_up, stored, unchanged
+from secagg.roles.coordinator.events import (
+    AnswerReceived,
+    ApprovalReceived,
+    DeadlinePassed,
+    GraceOver,
+    HolderLost,
+    OpeningFailed,
+    SumOpened,
+)
+from secagg.roles.coordinator.state import RoundState, named
+
+GRACE_SECONDS = 2.0
+"""How long answers beyond t + 1 are waited for: t + 1 detect a liar, t + 2 name it."""
+_WEIGHT_DEVIATIONS = 8.0
+
+
+def approval_received(state: RoundState, event: ApprovalReceived) -> RoundStep:
+    """Count an approval; the quorum starts the decryption."""
+    approval = event.approval.message
+    _check_approval(state, approval)
+    if approval.holder in state.approvals or approval.holder in state.lost:
+        return unchanged(state)
+    approvals = {**state.approvals, approval.holder: event.approval}
+    approved = replace(state, approvals=approvals).with_verdict(approval.holder, HolderVerdict.OK, "")
+    if len(approvals) < state.group.quorum:
+        return stored(approved)
+    return _start_decryption(approved)
+
+
+def _check_approval(state: RoundState, approval: Approval) -> None:
+    holder = approval.holder
+    if holder not in state.group.holders:
+        raise FaultyKeyHolderError(holder, "it approved, and does not hold this key")
+    if approval.key_id != state.certified.protocol.key_id:
+        raise FaultyKeyHolderError(holder, "it approved for another key")
+    if approval.request_digest != state.request_digest:
+        raise FaultyKeyHolderError(holder, "it approved another set of contributions")
+
+
+def _start_decryption(state: RoundState) -> RoundStep:
+    holders = frozenset(state.approvals)
+    asking = replace(state, phase=Phase.DECRYPTING, asked=holders)
+    deadline = SetDeadline(phase=Phase.DECRYPTING, seconds=state.spec.deadlines.decrypting_seconds)
+    audit = Audit(event="quorum-reached", details={"holders": named(holders), "quorum": state.group.quorum})
+    return stored(asking, deadline, _ask(asking, holders), audit)
+
+
+def _ask(state: RoundState, holders: frozenset[HolderId]) -> AskDecryption:
+    quorum = tuple(state.approvals.values())[: state.group.quorum]
+    return AskDecryption(approvals=quorum, holders=tuple(sorted(holders)))
+
+
+def late_approval(state: RoundState, event: ApprovalReceived) -> RoundStep:
+    """Ask a holder that approved after the quorum too: its answer may name a liar."""
+    approval = event.approval.message
+    _check_approval(state, approval)
+    if approval.holder in state.approvals or approval.holder in state.lost:
+        return unchanged(state)
+    more = frozenset({approval.holder})
+    approvals = {**state.approvals, approval.holder: event.approval}
+    approved = replace(state, approvals=approvals, asked=state.asked | more)
+    return stored(approved, _ask(approved, more))
+
+
+def holder_lost(state: RoundState, event: HolderLost) -> RoundStep:
+    """Give up waiting for a holder; end the round when too few are left."""
+    if event.holder not in state.group.holders or event.holder in state.lost:
+        return unchanged(state)
+    left = state.without(event.holder, event.verdict, event.reason)
+    if state.phase is Phase.DECRYPTING:
+        return _consider(left)
+    have = len(state.group.holders) - len(left.lost & frozenset(state.group.holders))
+    if have < state.group.quorum:
+        return _abort_approving(left, "too few key holders can approve", have)
+    return stored(left)
+
+
+def _abort_approving(state: RoundState, reason: str, have: int) -> RoundStep:
+    missing = sorted(frozenset(state.group.holders) - frozenset(state.approvals))
+    return abort(state, f"{reason}: {_accounts(state, missing)}", have, state.group.quorum)
+
+
+def _accounts(state: RoundState, holders: list[HolderId]) -> str:
+    """Say of each holder what is known: unreachable, faulty, suspect, or silent."""
+    known = {holder: state.holders.get(holder) for holder in holders}
+    words = [
+        f"{holder} is {status.verdict.value}"
+        if status and status.verdict is not HolderVerdict.OK
+        else f"{holder} is silent"
+        for holder, status in known.items()
+    ]
+    return ", ".join(words) or "none is missing"
+
+
+def approving_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+    """End the round: the quorum did not come in time."""
+    if event.phase is not Phase.APPROVING:
+        return unchanged(state)
+    late = state
+    for holder in sorted(state.hesitating):
+        late = late.without(holder, HolderVerdict.UNREACHABLE, "it did not approve in time")
+    return _abort_approving(late, "too few approvals in time", len(state.approvals))
+
+
+def answer_received(state: RoundState, event: AnswerReceived) -> RoundStep:
+    """Take note of an answer, and open the sum when there are enough."""
+    holder = event.holder
+    if holder not in state.asked:
+        raise FaultyKeyHolderError(holder, "it answered a decryption that it was not asked for")
+    if holder in state.answered or holder in state.lost:
+        return unchanged(state)
+    answered = replace(state, answered=(*state.answered, holder)).with_verdict(holder, HolderVerdict.OK, "")
+    step = _consider(answered)
+    if len(answered.usable) == state.group.threshold + 1 and not step.state.opening and not step.state.phase.ended:
+        return replace(step, effects=(*step.effects, SetGrace(seconds=GRACE_SECONDS)))
+    return step
+
+
+def grace_over(state: RoundState, _event: GraceOver) -> RoundStep:
+    """Open with t + 1 answers when the others take their time."""
+    if state.opening or len(state.usable) <= state.group.threshold or state.usable == state.failed_with:
+        return unchanged(state)
+    return _open(state)
+
+
+def _consider(state: RoundState) -> RoundStep:
+    """Open, wait, or give up, by the answers that are there and those that may still come."""
+    if state.opening:
+        return stored(state)
+    t, usable = state.group.threshold, state.usable
+    if len(usable) >= t and usable != state.failed_with:
+        enough = len(usable) >= t + 2 or not state.pending or state.closing
+        return _open(state) if enough else stored(state)
+    if state.closing or not (state.pending or state.hesitating):
+        return _abort_decrypting(state)
+    return stored(state)
+
+
+def _open(state: RoundState) -> RoundStep:
+    usable = tuple(holder for holder in state.group.holders if holder in state.usable)
+    return stored(replace(state, opening=True, failed_with=state.usable), OpenSum(holders=usable))
+
+
+def _abort_decrypting(state: RoundState) -> RoundStep:
+    usable, t = state.usable, state.group.threshold
+    if len(usable) >= t:
+        reason = f"the answers of {named(usable)} do not belong together, and no other holder answered"
+        return abort(state, reason)
+    missing = sorted(frozenset(state.group.holders) - usable)
+    return abort(state, f"too few key holders answered: {_accounts(state, missing)}", len(usable), t)
+
+
+def decrypting_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+    """Wait for nobody any more: open with what is there, or end the round."""
+    if event.phase is not Phase.DECRYPTING:
+        return unchanged(state)
+    late = replace(state, closing=True)
+    for holder in sorted(state.pending | state.hesitating):
+        late = late.without(holder, HolderVerdict.UNREACHABLE, "it did not answer in time")
+    return _consider(late)
+
+
+def sum_opened(state: RoundState, event: SumOpened) -> RoundStep:
+    """Publish the mean of an opened sum, unless it weighs too little."""
+    if not state.opening:
+        return unchanged(state)
+    opened = _blame(state, event.liars)
+    weight = event.total_weight
+    if not math.isfinite(weight) or weight + weight_error(state) < state.spec.min_total_weight:
+        return abort(opened, f"the total weight {weight:.6g} is below min_total_weight {state.spec.min_total_weight:g}")
+    result = _result(opened, event)
+    published = replace(opened, phase=Phase.PUBLISHED, opening=False, result=result)
+    details = {"contributors": len(result.contributors), "mean": event.mean_digest.hex(), "total_weight": weight}
+    audit = Audit(event="round-published", details=details)
+    # The result is signed first, so that what is stored is what will be shown.
+    effects = (PublishResult(result=result), *stored(published).effects, *clean_up(published), audit)
+    return replace(stored(published), effects=effects)
+
+
+def _result(state: RoundState, event: SumOpened) -> Result:
+    if state.roster_digest is None:
+        raise AssertionError("a sum cannot be opened without a roster")
+    return Result(
+        plan_digest=state.certified.digest,
+        roster_digest=state.roster_digest,
+        contributors=state.contributors,
+        total_weight=event.total_weight,
+        mean_digest=event.mean_digest,
+        mean_bytes=event.mean_bytes,
+    )
+
+
+def weight_error(state: RoundState) -> float:
+    """Return how far an honest total weight may be off, in the callers' units: a sum exactly at the minimum must pass."""
+    spec = state.spec
+    slot = state.certified.parameters.slot_error(len(state.uploads))
+    return _WEIGHT_DEVIATIONS * slot * spec.max_weight / spec.clip
+
+
+def _blame(state: RoundState, liars: tuple[HolderId, ...]) -> RoundState:
+    for holder in liars:
+        state = state.without(holder, HolderVerdict.FAULTY, "its answer is not on the polynomial of the others")
+    return state
+
+
+def opening_failed(state: RoundState, event: OpeningFailed) -> RoundStep:
+    """Drop named liars and try the rest; with suspects only, wait for another answer."""
+    if not state.opening:
+        return unchanged(state)
+    failed = replace(_blame(state, event.liars), opening=False)
+    for holder in event.suspects:
+        failed = failed.with_verdict(holder, HolderVerdict.SUSPECT, "its answer and the others' do not belong together")
+    if not event.can_wait:
+        return abort(failed, event.reason)
+    step = _consider(failed)
+    audit = Audit(event="opening-failed", details={"liars": named(event.liars), "suspects": named(event.suspects)})
+    return replace(step, effects=(*step.effects, audit))

@@ -1,0 +1,128 @@
+"""What the coordinator knows of a round (``docs/protocol.md``, sections 4 to 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from secagg import transcript
+from secagg.ids import ClientId, Digest, HolderId, RoundNumber
+from secagg.messages.ceremony import PublicKeyBundle
+from secagg.messages.round import Approval, FrozenRoster, HolderStatus, HolderVerdict, Join, Phase, Result, Upload
+from secagg.messages.signed import Authenticated
+from secagg.plan import HolderGroup, JobSpec, RoundPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundState:
+    """One round, from its ceremony to its end. Mappings are never changed in place.
+
+    Attributes:
+        refused: clients of the roster whose upload failed verification, with the reason.
+        lost: holders of which nothing more is expected: unreachable, faulty, or refusing.
+        asked: holders that were asked for their partial decryption.
+        answered: holders that answered, in the order of arrival.
+        opening: whether a recovery of the sum is under way.
+        failed_with: the holders whose answers did not open the sum in the last attempt.
+        closing: whether no further answer is waited for.
+        have, need: the counts behind ``reason``, where too few was the reason.
+    """
+
+    spec: JobSpec
+    round: RoundNumber
+    phase: Phase = Phase.KEYING
+    key: PublicKeyBundle | None = None
+    plan: RoundPlan | None = None
+    joins: Mapping[ClientId, Authenticated[Join]] = field(default_factory=dict)
+    uploads: Mapping[ClientId, Authenticated[Upload]] = field(default_factory=dict)
+    refused: Mapping[ClientId, str] = field(default_factory=dict)
+    roster_digest: Digest | None = None
+    request_digest: Digest | None = None
+    approvals: Mapping[HolderId, Authenticated[Approval]] = field(default_factory=dict)
+    lost: frozenset[HolderId] = frozenset()
+    asked: frozenset[HolderId] = frozenset()
+    answered: tuple[HolderId, ...] = ()
+    opening: bool = False
+    failed_with: frozenset[HolderId] = frozenset()
+    closing: bool = False
+    holders: Mapping[HolderId, HolderStatus] = field(default_factory=dict)
+    result: Result | None = None
+    reason: str = ""
+    have: int | None = None
+    need: int | None = None
+
+    @property
+    def certified(self) -> RoundPlan:
+        """The plan of a round that has a key; only to be asked for from OPEN on."""
+        if self.plan is None:
+            raise AssertionError("a round has no plan before its key is certified")
+        return self.plan
+
+    @property
+    def group(self) -> HolderGroup:
+        """Who holds the key."""
+        return self.certified.protocol.group
+
+    @property
+    def roster(self) -> FrozenRoster:
+        """The frozen roster, in the order of the names."""
+        joins = tuple(self.joins[client] for client in sorted(self.joins))
+        return FrozenRoster(plan_digest=self.certified.digest, joins=joins)
+
+    @property
+    def contributors(self) -> tuple[ClientId, ...]:
+        """Clients whose upload counts, in the order of their names."""
+        return tuple(sorted(self.uploads))
+
+    @property
+    def contributions(self) -> tuple[Authenticated[Upload], ...]:
+        """The uploads that count, in the order of their clients' names."""
+        return tuple(self.uploads[client] for client in self.contributors)
+
+    @property
+    def usable(self) -> frozenset[HolderId]:
+        """Holders whose answer is there and not known to be wrong."""
+        faulty = {name for name, status in self.holders.items() if status.verdict is HolderVerdict.FAULTY}
+        return frozenset(self.answered) - faulty
+
+    @property
+    def pending(self) -> frozenset[HolderId]:
+        """Holders that were asked for an answer, and may still give it."""
+        return self.asked - frozenset(self.answered) - self.lost
+
+    @property
+    def hesitating(self) -> frozenset[HolderId]:
+        """Holders whose approval may still come."""
+        return frozenset(self.group.holders) - frozenset(self.approvals) - self.lost
+
+    def with_verdict(self, holder: HolderId, verdict: HolderVerdict, reason: str) -> RoundState:
+        """Record what is known of a holder; *faulty* is proven, so it is never taken back."""
+        known = self.holders.get(holder)
+        if known is not None and known.verdict is HolderVerdict.FAULTY:
+            return self
+        status = HolderStatus(holder=holder, verdict=verdict, reason=reason)
+        return replace(self, holders={**self.holders, holder: status})
+
+    def without(self, holder: HolderId, verdict: HolderVerdict, reason: str) -> RoundState:
+        """Expect nothing more of a holder."""
+        return replace(self.with_verdict(holder, verdict, reason), lost=self.lost | {holder})
+
+
+def digest_of_roster(state: RoundState) -> Digest:
+    """Return the roster digest of the joins so far."""
+    return transcript.roster_digest(state.certified.digest, (join.message for join in state.joins.values()))
+
+
+def digest_of_request(state: RoundState) -> Digest:
+    """Return the request digest of the uploads that count."""
+    if state.roster_digest is None:
+        raise AssertionError("a request needs a frozen roster")
+    uploads = (upload.message for upload in state.uploads.values())
+    return transcript.request_digest(state.certified.digest, state.roster_digest, uploads)
+
+
+def named(ids: Iterable[str]) -> str:
+    """Join ids for a reason: all of them up to ten, then how many more."""
+    ordered = sorted(ids)
+    rest = len(ordered) - 10
+    return ", ".join(ordered[:10]) + (f" and {rest} more" if rest > 0 else "")
