@@ -84,12 +84,9 @@ def apply(weights: Weights, mean: Mapping[str, NDArray[np.float32]]) -> Weights:
 
 def weighted_mean(updates: list[Weights], examples: list[int]) -> Weights:
     """Return the plain weighted mean of updates: what the secure sum must equal."""
-    total = float(sum(examples))
+    shares = np.asarray(examples, dtype=np.float64) / sum(examples)
     return {
-        name: (
-            sum(update[name].astype(np.float64) * count for update, count in zip(updates, examples, strict=True))
-            / total
-        ).astype(np.float32)
+        name: np.tensordot(shares, np.stack([update[name] for update in updates]), axes=1).astype(np.float32)
         for name in updates[0]
     }
 

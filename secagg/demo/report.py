@@ -1,0 +1,126 @@
+"""What the demo prints: a line for each round as it ends, then who could see what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from secagg.demo.options import CLIP, DemoOptions
+from secagg.demo.run import RoundReport
+from secagg.errors import UsageError
+from secagg.messages.round import HolderVerdict, Phase
+from secagg.plan import JobSpec
+
+LARGEST_DIFFERENCE = 1e-4 * CLIP
+_PHASES = (Phase.KEYING, Phase.OPEN, Phase.UPLOADING, Phase.APPROVING, Phase.DECRYPTING)
+_COLUMNS = f"{'round':>5}  {'secure':>7}  {'plain':>7}  {'difference':>10}  {'bytes/value':>11}  {'in sum':>6}  seconds by phase"
+
+
+def say_beginning(console: Console, options: DemoOptions, spec: JobSpec, examples: list[int]) -> None:
+    """Say what runs, before the first round."""
+    n, t = options.holders, options.threshold
+    console.print(
+        f"[bold]{options.clients} clients[/] train one network of {spec.values:,} values on handwritten digits, "
+        f"each on its own share ({min(examples)} to {max(examples)} scans, different digits).\n"
+        f"Every update is encrypted with a key that [bold]{n} key holders[/] make anew for each round; any {t} of them open "
+        f"the sum, after {options.quorum} approved it.\n"
+        f"All of it in {options.clients + n + 1} processes on this machine, over gRPC with certificates on both sides.\n"
+    )
+    console.print(_COLUMNS, style="bold", highlight=False)
+
+
+def say_round(console: Console, report: RoundReport) -> None:
+    """Print one line for a published round, and a word on key holders that were missing."""
+    seconds = report.phase_seconds
+    phases = "  ".join(f"{phase.value} {seconds.get(phase, 0.0):.1f}" for phase in _PHASES)
+    console.print(
+        f"{report.index + 1:>5}  {report.accuracy_secure:>7.1%}  {report.accuracy_plain:>7.1%}  {report.difference:>10.1e}  "
+        f"{report.bytes_per_value:>11.1f}  {len(report.contributors):>6}  {phases}",
+        highlight=False,
+    )
+    for status in report.status.holders:
+        if status.verdict is not HolderVerdict.OK:
+            console.print(
+                f"       {status.holder}: {status.verdict.value} ({status.reason})", style="yellow", highlight=False
+            )
+
+
+def say_end(console: Console, options: DemoOptions, reports: list[RoundReport]) -> None:
+    """Say whether secure equals plain, then who could see what."""
+    last = reports[-1]
+    worst = max(report.difference for report in reports)
+    console.print(
+        f"\nAfter {len(reports)} rounds: {last.accuracy_secure:.1%} of unseen digits found with encrypted updates, "
+        f"{last.accuracy_plain:.1%} with plain ones. Largest difference of any averaged weight: {worst:.1e} "
+        f"({worst / CLIP:.1e} of the clip bound).\n",
+        highlight=False,
+    )
+    table = Table(title="Who could see what", title_justify="left")
+    for column in ("party", "saw", "could not see"):
+        table.add_column(column)
+    table.add_row("a client", "its own update; the mean", "another client's update, weight or number of scans")
+    table.add_row(
+        "the coordinator", "names, sizes, ciphertexts; the mean and the total weight", "one update, one weight"
+    )
+    table.add_row("a key holder", "names and one half of each ciphertext", "any number at all, not even the mean")
+    fewer = options.threshold - 1
+    table.add_row(f"{fewer} key holders and the coordinator", "what the coordinator saw", "one update, one weight")
+    console.print(table)
+    console.print(
+        "What this does not cover (a client that colludes with the coordinator and sends a malformed ciphertext, lies about "
+        "data, what a sum itself tells) stands in docs/threat-model.md.",
+        highlight=False,
+    )
+
+
+def summary(options: DemoOptions, spec: JobSpec, reports: list[RoundReport]) -> dict[str, Any]:
+    """Return what ``--json`` writes."""
+    last = reports[-1]
+    return {
+        "protocol": "ckks",
+        "preset": spec.protocol.preset,
+        "clients": options.clients,
+        "holders": options.holders,
+        "threshold": options.threshold,
+        "dropouts": options.dropouts,
+        "dead_holders": options.dead_holders,
+        "seed": options.seed,
+        "rounds": len(reports),
+        "values": spec.values,
+        "max_error": max(report.difference for report in reports),
+        "bytes_per_value": last.bytes_per_value,
+        "seconds_per_round": sum(report.seconds for report in reports) / len(reports),
+        "accuracy_secure": last.accuracy_secure,
+        "accuracy_plain": last.accuracy_plain,
+        "by_round": [_by_round(report) for report in reports],
+    }
+
+
+def _by_round(report: RoundReport) -> dict[str, Any]:
+    return {
+        "round": report.status.round,
+        "accuracy_secure": report.accuracy_secure,
+        "accuracy_plain": report.accuracy_plain,
+        "difference": report.difference,
+        "contributors": list(report.contributors),
+        "holders": {status.holder: status.verdict.value for status in report.status.holders},
+        "seconds": {phase.value: seconds for phase, seconds in report.phase_seconds.items()},
+    }
+
+
+def check_writable(path: Path) -> None:
+    """Raise :class:`UsageError` now rather than after two minutes."""
+    try:
+        with path.open("a"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--json {path} cannot be written: {error.strerror}") from None
+
+
+def write_summary(path: Path, content: dict[str, Any]) -> None:
+    """Write the summary as JSON."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
