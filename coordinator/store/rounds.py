@@ -51,7 +51,7 @@ class SqlRoundStore:
 
     def create_job(self, spec: JobSpec, created_at: float, request: RequestRecord | None = None) -> None:
         """Store a job, and the request that asked for it in the same step."""
-        encoded = codec.encode_job_spec(spec)
+        encoded = codec.job_spec_to_bytes(spec)
         with self._writing() as connection:
             if request is not None:
                 _claim(connection, request, created_at)
@@ -61,7 +61,7 @@ class SqlRoundStore:
                 connection.execute(insert(JOBS).values(values))
                 details: dict[str, Detail] = {} if request is None else {"by": request.caller}
                 _audit(connection, spec.job, RoundNumber(0), "job-created", details, created_at)
-            elif codec.decode_job_spec(found.spec) != spec:
+            elif codec.job_spec_from_bytes(found.spec) != spec:
                 advice = "Give the new job another name; a job never changes"
                 raise ConflictError(f"there is a job {spec.job!r} with another content", next_step=advice)
 

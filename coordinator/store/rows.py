@@ -27,7 +27,7 @@ Rows: TypeAlias = Iterable[Row[Any]]
 def job_record(row: Row[Any], ended: dict[str, int]) -> JobRecord:
     """Return a job; ``ended``: its rounds by the phase they ended in."""
     return JobRecord(
-        spec=codec.decode_job_spec(row.spec),
+        spec=codec.job_spec_from_bytes(row.spec),
         state=JobState(row.state),
         published_rounds=ended.get(Phase.PUBLISHED.value, 0),
         aborted_rounds=ended.get(Phase.ABORTED.value, 0),
@@ -47,7 +47,7 @@ def round_values(record: RoundRecord) -> Values:
         "answers": status.answers,
         "contributors": list(status.contributors),
         "total_weight": status.total_weight,
-        "plan": None if status.plan is None else codec.encode_round_plan(status.plan),
+        "plan": None if status.plan is None else codec.round_plan_to_bytes(status.plan),
         "key": record.key,
         "roster": record.roster,
         "result": record.result,
@@ -110,7 +110,7 @@ def round_status(row: Row[Any], phases: Rows, holders: Rows) -> RoundStatus:
             for one in holders
             if one.verdict is not None
         ),
-        plan=None if row.plan is None else codec.decode_round_plan(row.plan),
+        plan=None if row.plan is None else codec.round_plan_from_bytes(row.plan),
         contributors=tuple(ClientId(name) for name in row.contributors),
         total_weight=row.total_weight,
     )

@@ -158,23 +158,23 @@ def round_plan_from_wire(wire: plan_pb2.RoundPlan) -> RoundPlan:
         return RoundPlan(spec=job_spec_from_wire(wire.spec), round=RoundNumber(wire.round), protocol=protocol)
 
 
-def encode_job_spec(spec: JobSpec) -> bytes:
+def job_spec_to_bytes(spec: JobSpec) -> bytes:
     """Return the wire's bytes, for a store."""
     return job_spec_to_wire(spec).SerializeToString(deterministic=True)
 
 
-def decode_job_spec(data: bytes) -> JobSpec:
-    """Read what :func:`encode_job_spec` wrote."""
+def job_spec_from_bytes(data: bytes) -> JobSpec:
+    """Read what :func:`job_spec_to_bytes` wrote."""
     return job_spec_from_wire(parsed(plan_pb2.JobSpec, data, "job"))
 
 
-def encode_round_plan(plan: RoundPlan) -> bytes:
+def round_plan_to_bytes(plan: RoundPlan) -> bytes:
     """Return the wire's bytes, for a store."""
     return round_plan_to_wire(plan).SerializeToString(deterministic=True)
 
 
-def decode_round_plan(data: bytes) -> RoundPlan:
-    """Read what :func:`encode_round_plan` wrote."""
+def round_plan_from_bytes(data: bytes) -> RoundPlan:
+    """Read what :func:`round_plan_to_bytes` wrote."""
     return round_plan_from_wire(parsed(plan_pb2.RoundPlan, data, "round plan"))
 
 

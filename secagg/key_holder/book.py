@@ -155,7 +155,7 @@ class RoundBook:
         stored = StoredShare(
             key_id=key_id,
             ceremony_digest=held.ceremony_digest,
-            ceremony_plan=codec.encode_ceremony_plan(effect.plan),
+            ceremony_plan=codec.ceremony_plan_to_bytes(effect.plan),
             sealed_share=self._vault.seal(effect.share.to_bytes(), _sealing_context(key_id, held.ceremony_digest)),
             begun_at=held.begun_at,
             expires_at=expires_at,
@@ -175,7 +175,7 @@ class RoundBook:
         return self.shares
 
     def _opened(self, stored: StoredShare) -> HeldRound:
-        plan: CeremonyPlan = codec.decode_ceremony_plan(stored.ceremony_plan)
+        plan: CeremonyPlan = codec.ceremony_plan_from_bytes(stored.ceremony_plan)
         data = self._vault.open(stored.sealed_share, _sealing_context(stored.key_id, stored.ceremony_digest))
         state = OpeningState(
             holder=self.holder,
