@@ -182,7 +182,11 @@ def sum_opened(state: RoundState, event: SumOpened) -> RoundStep:
         return abort(opened, f"the total weight {weight:.6g} is below min_total_weight {state.spec.min_total_weight:g}")
     result = _result(opened, event)
     published = replace(opened, phase=Phase.PUBLISHED, opening=False, result=result)
-    details = {"contributors": len(result.contributors), "mean": event.mean_digest.hex(), "total_weight": weight}
+    details: dict[str, str | int | float] = {
+        "contributors": len(result.contributors),
+        "mean": event.mean_digest.hex(),
+        "total_weight": weight,
+    }
     audit = Audit(event="round-published", details=details)
     # The result is signed first, so that what is stored is what will be shown.
     effects = (PublishResult(result=result), *stored(published).effects, *clean_up(published), audit)

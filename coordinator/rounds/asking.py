@@ -1,0 +1,113 @@
+"""Asking one key holder for its approval or its partial decryption (``docs/protocol.md``, 6.1 to 6.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+from coordinator.contracts import BlobStore
+from coordinator.rounds.calls import ApprovalRequest, ContributorPart, DecryptionRequest, KeyHolderCalls
+from coordinator.spool import MAX_PART_BYTES, UploadKey
+from he.ciphertext import half_chunk_bytes
+from he.parameters import Parameters
+from secagg.errors import FaultyKeyHolderError, UnreachableError
+from secagg.ids import ClientId, HolderId
+from secagg.messages.round import Approval, Half, PartialStatement
+from secagg.messages.signed import Authenticated
+
+T = TypeVar("T")
+
+_TRIES: Final = 2
+_PAUSE_SECONDS: Final = 1.0
+
+
+async def persevering(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call again, once, when nobody answered: a holder may have been restarted."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await call()
+        except UnreachableError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+    return await call()
+
+
+async def ask_approval(
+    calls: KeyHolderCalls, blobs: BlobStore, request: ApprovalRequest, *, timeout_seconds: float
+) -> Authenticated[Approval]:
+    """Show the request and stream every contributor's c1 from disk; errors as of :class:`KeyHolderCalls`."""
+    return await persevering(
+        lambda: calls.approve(request, contributor_parts(blobs, request), timeout_seconds=timeout_seconds)
+    )
+
+
+async def contributor_parts(blobs: BlobStore, request: ApprovalRequest) -> AsyncIterator[ContributorPart]:
+    """Yield all c1 in the order of the uploads, in whole chunks of at most 1 MiB together."""
+    plan = request.plan
+    chunk_bytes = half_chunk_bytes(plan.parameters)
+    step = max(1, MAX_PART_BYTES // chunk_bytes)
+    for contributor, upload in enumerate(request.uploads):
+        key = UploadKey(job=plan.spec.job, round=plan.round, client=ClientId(upload.message.client))
+        for first in range(0, plan.parameters.chunks, step):
+            data = await asyncio.to_thread(blobs.read, key.blob(Half.C1), first * chunk_bytes, step * chunk_bytes)
+            yield ContributorPart(contributor=contributor, first_chunk=first, data=data)
+
+
+async def fetch_answer(
+    calls: KeyHolderCalls,
+    blobs: BlobStore,
+    request: DecryptionRequest,
+    *,
+    parameters: Parameters,
+    blob: str,
+    timeout_seconds: float,
+) -> Authenticated[PartialStatement]:
+    """Spool a holder's answer and return its statement; errors as of :class:`KeyHolderCalls`."""
+
+    async def once() -> Authenticated[PartialStatement]:
+        await asyncio.to_thread(blobs.delete_prefix, blob)
+        spool = _AnswerSpool(calls.holder, blobs, blob, parameters)
+        async for message in calls.decrypt(request, timeout_seconds=timeout_seconds):
+            await spool.take(message)
+        return spool.finish(request)
+
+    return await persevering(once)
+
+
+class _AnswerSpool:
+    """Takes the messages of one answer, and never more bytes than the plan has."""
+
+    def __init__(self, holder: HolderId, blobs: BlobStore, blob: str, parameters: Parameters) -> None:
+        self._holder = holder
+        self._blobs = blobs
+        self._blob = blob
+        self._expected = parameters.chunks * half_chunk_bytes(parameters)
+        self._hashed = hashlib.sha256()
+        self._size = 0
+        self._statement: Authenticated[PartialStatement] | None = None
+
+    async def take(self, message: bytes | Authenticated[PartialStatement]) -> None:
+        if self._statement is not None:
+            raise FaultyKeyHolderError(self._holder, "it went on after its statement")
+        if isinstance(message, bytes):
+            if self._size + len(message) > self._expected:
+                raise FaultyKeyHolderError(self._holder, f"its answer is longer than {self._expected} bytes")
+            await asyncio.to_thread(self._append, message)
+        else:
+            self._statement = message
+
+    def _append(self, data: bytes) -> None:
+        self._hashed.update(data)
+        self._size = self._blobs.append(self._blob, self._size, data)
+
+    def finish(self, request: DecryptionRequest) -> Authenticated[PartialStatement]:
+        if self._size != self._expected or self._statement is None:
+            raise FaultyKeyHolderError(self._holder, f"its answer ended after {self._size} of {self._expected} bytes")
+        statement = self._statement.message
+        if (statement.key_id, statement.request_digest) != (request.key_id, request.request_digest):
+            raise FaultyKeyHolderError(self._holder, "its statement is for another request")
+        if not hmac.compare_digest(statement.answer_digest, self._hashed.digest()):
+            raise FaultyKeyHolderError(self._holder, "its answer is not the one that it signed")
+        return self._statement

@@ -1,0 +1,167 @@
+"""What a round has done by others: the ceremony, the holders' answers, the recovery. Each reports back as an event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from coordinator.contracts import mean_name
+from coordinator.rounds.asking import ask_approval, fetch_answer
+from coordinator.rounds.calls import ApprovalRequest, DecryptionRequest, KeyHolderCalls
+from coordinator.rounds.recovery import SpooledAnswer, SumRecovery
+from coordinator.rounds.relay import end_ceremony, make_key
+from coordinator.rounds.surroundings import Surroundings
+from coordinator.spool import answer_blob
+from he.accumulate import ResidueAccumulator
+from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError, WrongPhaseError
+from secagg.ids import HolderId
+from secagg.messages.round import HolderVerdict
+from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, OpenSum
+from secagg.roles.coordinator.events import AnswerReceived, ApprovalReceived, HolderLost, OpeningFailed, SumOpened
+from secagg.roles.coordinator.state import RoundState
+
+if TYPE_CHECKING:
+    from coordinator.rounds.live import LiveRound
+
+T = TypeVar("T")
+
+
+class Chores:
+    """The tasks of one round; all of them end before it is cleaned up."""
+
+    def __init__(self, live: LiveRound, around: Surroundings) -> None:
+        self._live = live
+        self._around = around
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._total: asyncio.Task[ResidueAccumulator] | None = None
+        self._to_end: tuple[HolderId, ...] = ()
+
+    def make_key(self, state: RoundState) -> None:
+        """Run ceremonies until there is a key."""
+        self._start(self._make_key(state))
+
+    async def _make_key(self, state: RoundState) -> None:
+        await self._live.apply(await make_key(self._around.holders, state.spec, state.round))
+
+    def ask_approvals(self, state: RoundState, effect: AskApprovals) -> None:
+        """Ask all holders at once; meanwhile add up the c0."""
+        plan, clients = state.certified, state.contributors
+        self._total = self._begin(
+            self._computed(self._around.spool.total, plan.spec.job, plan.round, plan.parameters, clients)
+        )
+        request = ApprovalRequest(plan=plan, roster=state.roster, uploads=effect.uploads)
+        for holder in effect.holders:
+            self._start(self._ask_approval(holder, request))
+
+    async def _ask_approval(self, holder: HolderId, request: ApprovalRequest) -> None:
+        seconds = request.plan.spec.deadlines.approving_seconds
+
+        async def ask(calls: KeyHolderCalls) -> None:
+            approval = await ask_approval(calls, self._around.blobs, request, timeout_seconds=seconds)
+            await self._live.apply(ApprovalReceived(approval=approval))
+
+        await self._with(holder, ask)
+
+    def ask_decryption(self, state: RoundState, effect: AskDecryption) -> None:
+        """Ask holders for their answers at once."""
+        if state.request_digest is None:
+            raise AssertionError("nothing is decrypted before the uploads are closed")
+        request = DecryptionRequest(
+            key_id=state.certified.protocol.key_id, request_digest=state.request_digest, approvals=effect.approvals
+        )
+        for holder in effect.holders:
+            self._start(self._fetch_answer(state, holder, request))
+
+    async def _fetch_answer(self, state: RoundState, holder: HolderId, request: DecryptionRequest) -> None:
+        async def fetch(calls: KeyHolderCalls) -> None:
+            self._live.statements[holder] = await fetch_answer(
+                calls,
+                self._around.blobs,
+                request,
+                parameters=state.certified.parameters,
+                blob=answer_blob(state.spec.job, state.round, holder),
+                timeout_seconds=state.spec.deadlines.decrypting_seconds,
+            )
+            await self._live.apply(AnswerReceived(holder=holder))
+
+        await self._with(holder, fetch)
+
+    async def _with(self, holder: HolderId, ask: Callable[[KeyHolderCalls], Awaitable[None]]) -> None:
+        """Ask a holder; whatever goes wrong becomes a verdict with its reason."""
+        try:
+            await ask(self._calls(holder))
+        except WrongPhaseError:
+            self._live.log.info("holder came too late", holder=holder)
+        except UnreachableError as error:
+            await self._lost(holder, HolderVerdict.UNREACHABLE, error)
+        except FaultyKeyHolderError as error:
+            await self._lost(holder, HolderVerdict.FAULTY, error)
+        except SecAggError as error:
+            await self._lost(holder, HolderVerdict.SUSPECT, error)
+
+    def _calls(self, holder: HolderId) -> KeyHolderCalls:
+        calls = self._around.holders.get(holder)
+        if calls is None:
+            raise UnreachableError(f"key holder {holder}", "the coordinator has no address of it")
+        return calls
+
+    async def _lost(self, holder: HolderId, verdict: HolderVerdict, error: SecAggError) -> None:
+        self._live.log.warning("holder lost", holder=holder, verdict=verdict.value, cause=str(error))
+        try:
+            await self._live.apply(HolderLost(holder=holder, verdict=verdict, reason=error.cause))
+        except WrongPhaseError:
+            self._live.log.info("round was over before", holder=holder)
+
+    def open_sum(self, state: RoundState, effect: OpenSum) -> None:
+        """Recover the sum in an executor."""
+        self._start(self._open_sum(state, effect))
+
+    async def _open_sum(self, state: RoundState, effect: OpenSum) -> None:
+        if self._total is None:
+            raise AssertionError("the c0 are added up from APPROVING on")
+        total = await asyncio.shield(self._total)
+        job, number = state.spec.job, state.round
+        answers = tuple(
+            SpooledAnswer(holder=holder, blob=answer_blob(job, number, holder)) for holder in effect.holders
+        )
+        recovery = SumRecovery(state.certified, total, answers)
+        event: SumOpened | OpeningFailed = await self._computed(
+            recovery.open, self._around.blobs, mean_name(job, number)
+        )
+        await self._live.apply(event)
+
+    async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._around.compute, work, *arguments)
+
+    def end_holders(self, holders: tuple[HolderId, ...]) -> None:
+        """Remember whom to tell of the end."""
+        self._to_end = holders
+
+    async def finish(self) -> None:
+        """Stop what still runs, then tell the holders."""
+        running = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._total = None
+        key = self._live.state.key
+        if key is not None:
+            await end_ceremony(self._around.holders, key.plan.digest, self._to_end)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._begin(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            if not self._live.state.phase.ended:
+                self._live.log.exception("round failed inside")
+                await self._live.give_up(f"the coordinator failed: {type(error).__name__}")
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
