@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from he.ceremony import Verdict, blame
+from he.ceremony import Verdict, blame, hpke_public_key, seed_commitment
 from he.errors import CeremonyError
 from he.parameters import Parameters
 from tests.ceremony_room import DEALING_LIES, LATE_LIES, CeremonyRoom, tell
@@ -55,9 +55,11 @@ def test_a_wrong_seed_or_a_foreign_hpke_key_is_named_and_frames_nobody(lie: str)
     assert blame(room.evidence()).liars == (5,)
 
 
-def test_a_seed_of_another_length_is_a_lie() -> None:
+def test_a_seed_of_another_length_is_a_lie_even_if_committed_to() -> None:
     room = CeremonyRoom(sized(3, 2), 10)
     room.seeds[1] = b"short"
+    room.seed_commitments[1] = seed_commitment(1, b"short")
+    room.hpke_public_keys[1] = hpke_public_key(1, b"short")
     assert blame(room.evidence()).liars == (1,)
 
 

@@ -242,6 +242,7 @@ def test_answers_that_do_not_belong_together_are_refused() -> None:
     for wrong in (
         [],
         [one, two, two],
+        [one, two, three, three],
         [one, two, replace(three, holder=0)],
         [one, two, replace(three, holder=6)],
         [one, two, replace(three, threshold=2)],

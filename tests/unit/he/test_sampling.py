@@ -94,11 +94,11 @@ def test_a_is_never_zero_anywhere() -> None:
 
 
 def test_ternary_coefficients_are_even() -> None:
-    drawn = ternary(KEY, 1 << 16)
+    drawn = ternary(KEY, 1 << 20)
     assert drawn.dtype == np.int8
     values, counts = np.unique(drawn, return_counts=True)
     assert values.tolist() == [-1, 0, 1]
-    assert np.abs(counts / (1 << 16) - 1 / 3).max() < 0.01
+    assert np.abs(counts / (1 << 20) - 1 / 3).max() < 0.0015
 
 
 def test_errors_have_seals_deviation_and_bound() -> None:
