@@ -24,8 +24,15 @@ from secagg.plan import CeremonyPlan
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder import ceremony, opening
 from secagg.roles.key_holder.events import CeremonyEnded, SealShare
-from secagg.roles.key_holder.opening import DestroyShare, Expired, OpeningEvent, OpeningState, OpeningStep, RoundEnded
-from secagg.roles.key_holder.opening import RecordInLedger
+from secagg.roles.key_holder.opening import (
+    DestroyShare,
+    Expired,
+    OpeningEvent,
+    OpeningState,
+    OpeningStep,
+    RecordInLedger,
+    RoundEnded,
+)
 from secagg.roles.key_holder.state import CeremonyState, Ended
 
 EXPIRY_SLACK_SECONDS: Final = 60.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +61,7 @@ def secret_from_file(path: Path, *, create: bool) -> SealingSecret:
     if create and not path.exists():
         write_atomically(path, secrets.token_bytes(KEY_FILE_BYTES), mode=PRIVATE_FILE_MODE)
     try:
-        mode, content = os.stat(path).st_mode, path.read_bytes()
+        mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
         advice = "Set create_key_file = true to have it made, or name the one that exists"
         raise ConfigError(f"the key file {path} cannot be read: {error.strerror}", next_step=advice) from None

@@ -6,7 +6,7 @@ others of the same holder, that holder is named.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from he import ceremony as steps
 from he.errors import CeremonyError
@@ -52,7 +52,7 @@ from secagg.roles.key_holder.state import (
     Tried,
 )
 from secagg.roles.key_holder.trials import answer_trial, complain, verify_key, verify_trials
-from secagg.roles.machine import Step
+from secagg.roles.machine import Machine, Step
 
 CeremonyStep = Step[Any, CeremonyEffect]
 
@@ -299,32 +299,40 @@ def end(_state: CeremonyState, _event: CeremonyEnded) -> CeremonyStep:
 
 
 _P = CeremonyPhase
-MOVES: dict[tuple[CeremonyPhase, type[CeremonyEvent]], Any] = {
-    (_P.NEW, BeginCeremony): begin,
-    (_P.NEW, CeremonyEnded): end,
-    (_P.GREETED, BeginCeremony): begin_again,
-    (_P.GREETED, HellosReceived): commit,
-    (_P.GREETED, CeremonyEnded): end,
-    (_P.COMMITTED, BeginCeremony): begin_again,
-    (_P.COMMITTED, HellosReceived): commit_again,
-    (_P.COMMITTED, CommitmentsReceived): deal,
-    (_P.COMMITTED, CeremonyEnded): end,
-    (_P.DEALT, BeginCeremony): begin_again,
-    (_P.DEALT, HellosReceived): commit_again,
-    (_P.DEALT, CommitmentsReceived): deal_again,
-    (_P.DEALT, DealingsReceived): try_key,
-    (_P.DEALT, CeremonyEnded): end,
-    (_P.TRIED, BeginCeremony): begin_again,
-    (_P.TRIED, HellosReceived): commit_again,
-    (_P.TRIED, CommitmentsReceived): deal_again,
-    (_P.TRIED, DealingsReceived): try_again,
-    (_P.TRIED, TrialsReceived): certify,
-    (_P.TRIED, SeedAsked): open_seed,
-    (_P.TRIED, CeremonyEnded): end,
-    (_P.CERTIFIED, TrialsReceived): certify_again,
-    (_P.CERTIFIED, CeremonyEnded): end,
-    (_P.DEAD, SeedAsked): open_again,
-    (_P.DEAD, BlameAsked): lay_blame,
-    (_P.DEAD, CeremonyEnded): end,
-    (_P.ENDED, CeremonyEnded): end,
-}
+MACHINE: Final[Machine[Any, CeremonyEvent, CeremonyEffect]] = Machine(
+    phase_of=lambda state: state.phase,
+    moves={
+        (_P.NEW, BeginCeremony): begin,
+        (_P.NEW, CeremonyEnded): end,
+        (_P.GREETED, BeginCeremony): begin_again,
+        (_P.GREETED, HellosReceived): commit,
+        (_P.GREETED, CeremonyEnded): end,
+        (_P.COMMITTED, BeginCeremony): begin_again,
+        (_P.COMMITTED, HellosReceived): commit_again,
+        (_P.COMMITTED, CommitmentsReceived): deal,
+        (_P.COMMITTED, CeremonyEnded): end,
+        (_P.DEALT, BeginCeremony): begin_again,
+        (_P.DEALT, HellosReceived): commit_again,
+        (_P.DEALT, CommitmentsReceived): deal_again,
+        (_P.DEALT, DealingsReceived): try_key,
+        (_P.DEALT, CeremonyEnded): end,
+        (_P.TRIED, BeginCeremony): begin_again,
+        (_P.TRIED, HellosReceived): commit_again,
+        (_P.TRIED, CommitmentsReceived): deal_again,
+        (_P.TRIED, DealingsReceived): try_again,
+        (_P.TRIED, TrialsReceived): certify,
+        (_P.TRIED, SeedAsked): open_seed,
+        (_P.TRIED, CeremonyEnded): end,
+        (_P.CERTIFIED, TrialsReceived): certify_again,
+        (_P.CERTIFIED, CeremonyEnded): end,
+        (_P.DEAD, SeedAsked): open_again,
+        (_P.DEAD, BlameAsked): lay_blame,
+        (_P.DEAD, CeremonyEnded): end,
+        (_P.ENDED, CeremonyEnded): end,
+    },
+)
+
+
+def step(state: CeremonyState, event: CeremonyEvent) -> CeremonyStep:
+    """Apply an event; raises as the handlers above, and `WrongPhaseError` for what the phase does not allow."""
+    return MACHINE.step(state, event)

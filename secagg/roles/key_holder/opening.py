@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Final
 
 from secagg import transcript
 from secagg.errors import ConflictError, FaultyCoordinatorError, WrongPhaseError
@@ -27,7 +27,7 @@ from secagg.roles.key_holder.request import (
     verify_roster,
     verify_uploads,
 )
-from secagg.roles.machine import Step
+from secagg.roles.machine import Machine, Step
 
 
 class OpeningPhase(Enum):
@@ -214,22 +214,30 @@ def approve_again(state: OpeningState, event: ApprovalOffered) -> OpeningStep:
 
 
 _P = OpeningPhase
-MOVES: dict[tuple[OpeningPhase, type[OpeningEvent]], Any] = {
-    (_P.CERTIFIED, ApprovalOffered): offer,
-    (_P.CERTIFIED, ApprovalAsked): approve,
-    (_P.CERTIFIED, DecryptionAsked): unapproved,
-    (_P.CERTIFIED, RoundEnded): destroy,
-    (_P.CERTIFIED, Expired): destroy,
-    (_P.APPROVED, ApprovalOffered): approve_again,
-    (_P.APPROVED, ApprovalAsked): approve,
-    (_P.APPROVED, DecryptionAsked): answer,
-    (_P.APPROVED, RoundEnded): destroy,
-    (_P.APPROVED, Expired): destroy,
-    (_P.ANSWERED, ApprovalOffered): approve_again,
-    (_P.ANSWERED, ApprovalAsked): approve,
-    (_P.ANSWERED, DecryptionAsked): answer,
-    (_P.ANSWERED, RoundEnded): destroy,
-    (_P.ANSWERED, Expired): destroy,
-    (_P.DESTROYED, RoundEnded): stay_destroyed,
-    (_P.DESTROYED, Expired): stay_destroyed,
-}
+MACHINE: Final[Machine[OpeningState, OpeningEvent, OpeningEffect]] = Machine(
+    phase_of=lambda state: state.phase,
+    moves={
+        (_P.CERTIFIED, ApprovalOffered): offer,
+        (_P.CERTIFIED, ApprovalAsked): approve,
+        (_P.CERTIFIED, DecryptionAsked): unapproved,
+        (_P.CERTIFIED, RoundEnded): destroy,
+        (_P.CERTIFIED, Expired): destroy,
+        (_P.APPROVED, ApprovalOffered): approve_again,
+        (_P.APPROVED, ApprovalAsked): approve,
+        (_P.APPROVED, DecryptionAsked): answer,
+        (_P.APPROVED, RoundEnded): destroy,
+        (_P.APPROVED, Expired): destroy,
+        (_P.ANSWERED, ApprovalOffered): approve_again,
+        (_P.ANSWERED, ApprovalAsked): approve,
+        (_P.ANSWERED, DecryptionAsked): answer,
+        (_P.ANSWERED, RoundEnded): destroy,
+        (_P.ANSWERED, Expired): destroy,
+        (_P.DESTROYED, RoundEnded): stay_destroyed,
+        (_P.DESTROYED, Expired): stay_destroyed,
+    },
+)
+
+
+def step(state: OpeningState, event: OpeningEvent) -> OpeningStep:
+    """Apply an event; raises as the handlers above, and `WrongPhaseError` for what the phase does not allow."""
+    return MACHINE.step(state, event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def verify_roster(plan: RoundPlan, roster: FrozenRoster) -> None:
 
 
 def _verify_ordered(clients: Sequence[ClientId], what: str) -> None:
-    if any(first >= second for first, second in zip(clients, clients[1:], strict=False)):
+    if any(first >= second for first, second in pairwise(clients)):
         raise FaultyCoordinatorError(f"the {what} names a client twice, or not in the order of the names")
 
 
