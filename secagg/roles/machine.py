@@ -26,7 +26,8 @@ class Machine(Generic[StateT, EventT, EffectT]):
     """A table of legal moves keyed by (phase, kind of event). States are frozen, so an exception leaves them as they were."""
 
     phase_of: Callable[[StateT], Hashable]
-    moves: Mapping[tuple[Hashable, type], Callable[[StateT, Any], Step[StateT, EffectT]]]
+    # A handler knows its own phase's kind of state and event; the table brings the two together.
+    moves: Mapping[tuple[Hashable, type], Callable[[Any, Any], Step[StateT, EffectT]]]
 
     def step(self, state: StateT, event: EventT) -> Step[StateT, EffectT]:
         """Apply an event; :class:`WrongPhaseError` for a move that is not in the table."""
