@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from secagg.config import PartyName, Settings, load_settings
 from secagg.errors import UsageError
@@ -100,6 +101,21 @@ def load_job(path: Path) -> JobSpec:
         PlanError: the job cannot keep its promises; it names the number to change.
     """
     return load_settings(JobFile, path, ENV_PREFIX).spec()
+
+
+def job_of_values(values: Mapping[str, Any]) -> JobSpec:
+    """Return the job of a file with these keys and values.
+
+    Raises:
+        UsageError: a value does not fit; it is named and not shown.
+        PlanError: the job cannot keep its promises; it names the number to change.
+    """
+    try:
+        return JobFile.model_validate(dict(values)).spec()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def parse_tensor(text: str) -> TensorSpec:
