@@ -1,1 +1,1 @@
-"""The client's part in a round, as a pure machine (``docs/protocol.md``, section 5)."""
+"""A client's part in one ckks round: a pure machine that takes nothing on the coordinator's word (docs/protocol.md, section 5)."""

@@ -1,150 +1,172 @@
-"""What a client verifies before it believes the coordinator (``docs/protocol.md``, sections 5.1, 5.4 and 6.6).
+"""What a client checks of all that the coordinator shows it (docs/protocol.md, 5.1, 5.4 and 6.6).
 
-Every ``verify_*`` raises and returns nothing. Signatures, and that names are their signers', the codec has verified before.
+Signatures, certificates, roles and names are verified before, by the codec; here it is about what was signed.
 """
 
 from __future__ import annotations
 
 import hmac
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from he.errors import HEError
+from he.errors import FormatError
 from he.public_key import PublicKey
 from he.sampling import expand_public
 from secagg import transcript
 from secagg.errors import FaultyCoordinatorError
-from secagg.ids import Digest
-from secagg.messages.ceremony import KeyStatement, PublicKeyBundle
+from secagg.identity import Party
+from secagg.ids import NONCE_BYTES, ClientId, Digest, HolderId, JobId
+from secagg.messages.ceremony import Hello, KeyStatement, PublicKeyBundle
 from secagg.messages.round import FrozenRoster, Join, Result
 from secagg.messages.signed import Authenticated
-from secagg.party import Party, Role
-from secagg.plan import JobSpec, RoundPlan
+from secagg.plan import HolderGroup, RoundPlan
 from secagg.policy import ClientPolicy
-from secagg.roles.client.state import Fetching, Roster, Terms
 
 
-def _require(holds: bool, reason: str) -> None:  # noqa: FBT001 - reads as an assertion
-    if not holds:
-        raise FaultyCoordinatorError(reason)
+def verify_offer(plan: RoundPlan, *, job: JobId, after_round: int) -> None:
+    """Raise `FaultyCoordinatorError` unless the plan is of the job that was asked for, and of a later round."""
+    if plan.spec.job != job:
+        raise FaultyCoordinatorError(f"it offers a round of job {plan.spec.job}, and {job} was asked for")
+    if plan.round <= after_round:
+        raise FaultyCoordinatorError(f"it offers round {plan.round}, and one after {after_round} was asked for")
 
 
-def verify_offer(terms: Terms, plan: RoundPlan) -> None:
-    """Check that this is a round that was asked for, and that the policy allows it.
-
-    Raises:
-        FaultyCoordinatorError: another job, or a round that is not later.
-        PolicyError: the plan is weaker than the policy.
-    """
-    _require(plan.spec.job == terms.job, f"it offered job {plan.spec.job!r} where {terms.job!r} was asked for")
-    _require(plan.round > terms.after_round, f"it offered round {plan.round}, not later than {terms.after_round}")
-    terms.policy.check(plan)
-
-
-def verify_key(plan: RoundPlan, bundle: PublicKeyBundle) -> PublicKey:
-    """Return the key of the round, built from what all n holders vouch for.
-
-    ``a`` is expanded here from the context of the ceremony, which is recomputed from the holders' own hellos.
+def checked_key(plan: RoundPlan, bundle: PublicKeyBundle) -> PublicKey:
+    """Return the key, its `a` recomputed, once every holder of the plan's group vouches for exactly this key.
 
     Raises:
-        FaultyCoordinatorError: the key is not the one that the plan's holders made for this round.
+        FaultyCoordinatorError: the key is of another job, round, group, ceremony or transcript, or not the one vouched for.
     """
     verify_ceremony(plan, bundle)
-    context = transcript.ceremony_context(bundle.plan.digest, [hello.message for hello in bundle.hellos])
-    parameters = plan.parameters
-    a = expand_public(context, parameters.key_primes, parameters.degree)
-    try:
-        public_key = PublicKey.from_bytes(parameters, a, bundle.b)
-    except HEError as error:
-        raise FaultyCoordinatorError(f"the round's key cannot be read: {error}") from error
+    verify_hellos(bundle)
+    context = transcript.ceremony_context(bundle.plan.digest, [one.message for one in bundle.hellos])
+    public_key = _built(plan, context, bundle.b)
     verify_statements(plan, bundle, context, Digest(public_key.digest()))
     return public_key
 
 
 def verify_ceremony(plan: RoundPlan, bundle: PublicKeyBundle) -> None:
-    """Check that the key was made for this very round, and that every holder of the group said hello to it."""
-    ceremony, group = bundle.plan, plan.protocol.group
-    _require(ceremony.spec == plan.spec, "the key was made for a job with other numbers")
-    _require(ceremony.round == plan.round, f"the key was made for round {ceremony.round}, not for {plan.round}")
-    _require(ceremony.group == group, "the key was made by other key holders than the plan names")
-    holders = tuple(hello.message.holder for hello in bundle.hellos)
-    _require(holders == group.holders, "the key does not come with one hello of each of its holders, in their order")
-    same = all(hello.message.ceremony_digest == ceremony.digest for hello in bundle.hellos)
-    _require(same, "a hello belongs to another ceremony")
+    """Raise `FaultyCoordinatorError` unless the ceremony made a key for this very plan."""
+    ceremony = bundle.plan
+    if ceremony.spec != plan.spec:
+        raise FaultyCoordinatorError("the key was made for another job, or for the job with other numbers")
+    if ceremony.round != plan.round:
+        raise FaultyCoordinatorError(f"the key was made for round {ceremony.round}, not for round {plan.round}")
+    if ceremony.group != plan.protocol.group:
+        raise FaultyCoordinatorError("the key was made by other key holders than the plan names")
+
+
+def verify_hellos(bundle: PublicKeyBundle) -> None:
+    """Raise `FaultyCoordinatorError` unless there is one hello of each holder, of this ceremony, in their order."""
+    hellos = [one.message for one in bundle.hellos]
+    _verify_signers(bundle.plan.group, hellos, "hellos")
+    for hello in hellos:
+        if hello.ceremony_digest != bundle.plan.digest:
+            raise FaultyCoordinatorError(f"the hello of {hello.holder} belongs to another ceremony")
+        if len(hello.nonce) != NONCE_BYTES:
+            raise FaultyCoordinatorError(f"the nonce of {hello.holder} has not {NONCE_BYTES} bytes")
 
 
 def verify_statements(plan: RoundPlan, bundle: PublicKeyBundle, context: Digest, key_digest: Digest) -> None:
-    """Check that each of the n holders vouches for exactly this key."""
-    group, ceremony_digest = plan.protocol.group, bundle.plan.digest
-    vouching = sorted(statement.message.holder for statement in bundle.statements)
-    _require(vouching == sorted(group.holders), "not every holder of the plan, and each once, vouches for the key")
-    for statement in bundle.statements:
-        holder = statement.message.holder
-        expected = KeyStatement(
-            key_id=plan.protocol.key_id,
-            ceremony_digest=ceremony_digest,
-            context=context,
-            public_key_digest=key_digest,
-            holder=holder,
-        )
-        _require(statement.message == expected, f"key holder {holder} vouches for another key than the one offered")
+    """Raise `FaultyCoordinatorError` unless every holder of the group vouches for this key, id, ceremony and context."""
+    statements = [one.message for one in bundle.statements]
+    _verify_signers(plan.protocol.group, statements, "key statements")
+    for one in statements:
+        _verify_statement(one, plan, bundle, context, key_digest)
+
+
+def _verify_statement(
+    one: KeyStatement, plan: RoundPlan, bundle: PublicKeyBundle, context: Digest, key_digest: Digest
+) -> None:
+    for said, due, what in (
+        (one.key_id, plan.protocol.key_id, "another key id"),
+        (one.ceremony_digest, bundle.plan.digest, "a key of another ceremony"),
+        (one.context, context, "a key made from other hellos"),
+        (one.public_key_digest, key_digest, "another public key"),
+    ):
+        if not hmac.compare_digest(said, due):
+            raise FaultyCoordinatorError(f"key holder {one.holder} vouches for {what}, not for the one that was shown")
+
+
+def _verify_signers(group: HolderGroup, messages: Sequence[Hello] | Sequence[KeyStatement], what: str) -> None:
+    signers: tuple[HolderId, ...] = tuple(one.holder for one in messages)
+    if signers != group.holders:
+        shown = ", ".join(signers) or "nobody"
+        raise FaultyCoordinatorError(f"it shows {what} of {shown}, and the key holders are {', '.join(group.holders)}")
+
+
+def _built(plan: RoundPlan, context: Digest, b: bytes) -> PublicKey:
+    parameters = plan.parameters
+    a = expand_public(context, parameters.key_primes, parameters.degree)
+    try:
+        return PublicKey.from_bytes(parameters, a, b)
+    except FormatError as error:
+        raise FaultyCoordinatorError(f"what it shows as the public key is none: {error}") from error
 
 
 def verify_roster(plan: RoundPlan, policy: ClientPolicy, own: Join, roster: FrozenRoster) -> None:
-    """Check that the roster is this round's, holds our own commitment, and enough others'."""
+    """Raise `FaultyCoordinatorError` unless the roster is of this plan, holds our own join and enough others, nobody twice."""
     joins = [one.message for one in roster.joins]
-    names, commitments = [join.client for join in joins], {join.commitment for join in joins}
-    same = roster.plan_digest == plan.digest and all(join.plan_digest == plan.digest for join in joins)
-    _require(same, "the roster belongs to another round")
-    _require(names == sorted(set(names)), "the roster names a client twice, or not in order")
-    _require(own in joins, "the roster lacks this client's own commitment")
-    _require(len(commitments) == len(joins), "two clients of the roster have the same commitment")
-    least, most = max(plan.spec.min_contributors, policy.min_contributors), plan.spec.max_clients
-    _require(least <= len(joins) <= most, f"the roster has {len(joins)} clients, and the plan {least} to {most}")
+    if roster.plan_digest != plan.digest or any(join.plan_digest != plan.digest for join in joins):
+        raise FaultyCoordinatorError("the roster, or a join in it, belongs to another plan")
+    _verify_ordered([join.client for join in joins], "roster")
+    if own not in joins:
+        raise FaultyCoordinatorError(f"the roster does not hold the join of {own.client} as it was sent")
+    if len({join.commitment for join in joins}) != len(joins):
+        raise FaultyCoordinatorError("a commitment stands twice in the roster: one client has copied another's")
+    need = max(plan.spec.min_contributors, policy.min_contributors)
+    if not need <= len(joins) <= plan.spec.max_clients:
+        message = f"the roster has {len(joins)} clients, between {need} and {plan.spec.max_clients} are allowed"
+        raise FaultyCoordinatorError(message)
 
 
-def roster_of(plan: RoundPlan, joins: tuple[Authenticated[Join], ...]) -> Roster:
-    """Return who joined, and the digest that binds everything from here on."""
-    messages = [one.message for one in joins]
-    digest = transcript.roster_digest(plan.digest, messages)
-    return Roster(digest=digest, clients=tuple(join.client for join in messages))
+def _verify_ordered(clients: Sequence[ClientId], what: str) -> None:
+    if any(first >= second for first, second in pairwise(clients)):
+        raise FaultyCoordinatorError(f"the {what} names a client twice, or not in the order of the names")
 
 
-def verify_result(plan: RoundPlan, terms: Terms, roster: Roster, signed: Authenticated[Result]) -> None:
-    """Check that our coordinator signed the result, for this roster, with enough contributors, this client among them."""
-    result, least = signed.message, max(plan.spec.min_contributors, terms.policy.min_contributors)
-    expected = Party(role=Role.COORDINATOR, name=terms.coordinator)
-    _require(signed.party == expected, f"the result was signed by {signed.party}, not by {expected}")
-    same = result.plan_digest == plan.digest and result.roster_digest == roster.digest
-    _require(same, "the result belongs to another round, or to another roster than this client was shown")
-    verify_contributors(result, terms, roster, least)
-    weight = result.total_weight
-    enough = math.isfinite(weight) and weight >= plan.spec.min_total_weight
-    _require(
-        enough, f"the result's total weight is {weight}, and the plan publishes from {plan.spec.min_total_weight} on"
-    )
-    _require(
-        result.mean_bytes == mean_bytes(plan.spec), f"a mean of {result.mean_bytes} bytes is not of the plan's form"
-    )
+def verify_result(
+    plan: RoundPlan,
+    policy: ClientPolicy,
+    coordinator: Party,
+    result: Authenticated[Result],
+    *,
+    client: ClientId,
+    roster: Sequence[ClientId],
+    roster_digest: Digest,
+) -> None:
+    """Raise `FaultyCoordinatorError` unless this coordinator publishes a sum of enough of the roster, ours among them."""
+    message = result.message
+    if result.party != coordinator:
+        raise FaultyCoordinatorError(f"the result is signed by {result.party}, not by {coordinator}")
+    if message.plan_digest != plan.digest or message.roster_digest != roster_digest:
+        raise FaultyCoordinatorError("the result belongs to another round, or to another roster")
+    _verify_ordered(message.contributors, "list of contributors")
+    strangers = sorted(set(message.contributors) - set(roster))
+    if strangers:
+        raise FaultyCoordinatorError(f"the result counts {', '.join(strangers)}, not in the roster")
+    need, have = max(plan.spec.min_contributors, policy.min_contributors), len(message.contributors)
+    if have < need:
+        raise FaultyCoordinatorError(f"the result is a sum of {have} contributions, at least {need} are due")
+    if client not in message.contributors:
+        raise FaultyCoordinatorError(f"the result leaves out {client}, whose upload it had counted")
+    weight = message.total_weight
+    if not (math.isfinite(weight) and weight >= plan.spec.min_total_weight):
+        raise FaultyCoordinatorError(f"the result's total weight {weight} is below {plan.spec.min_total_weight}")
 
 
-def verify_contributors(result: Result, terms: Terms, roster: Roster, least: int) -> None:
-    """Check who counts: distinct clients of the roster, at least ``least``, and us, whose upload was accepted."""
-    names = result.contributors
-    _require(len(set(names)) == len(names), "the result counts a client twice")
-    _require(set(names) <= set(roster.clients), "the result counts clients that are not in the roster")
-    _require(len(names) >= least, f"the result has {len(names)} contributors, and at least {least} are needed")
-    _require(terms.client in names, "the result leaves out this client, whose upload was accepted")
+def verify_mean(plan: RoundPlan, result: Result, digest: Digest, size: int) -> None:
+    """Raise `FaultyCoordinatorError` unless the downloaded bytes are the mean that was signed, in the size of the plan."""
+    if result.mean_bytes != mean_bytes(plan) or size != result.mean_bytes:
+        message = f"the mean has {size} bytes, {result.mean_bytes} are signed and the plan has {mean_bytes(plan)}"
+        raise FaultyCoordinatorError(message)
+    if not hmac.compare_digest(digest, result.mean_digest):
+        raise FaultyCoordinatorError("the mean that was downloaded is not the one that it signed")
 
 
-def verify_mean(fetching: Fetching, digest: Digest, size: int) -> None:
-    """Check that what arrived is what the coordinator signed."""
-    result = fetching.result
-    same = size == result.mean_bytes and hmac.compare_digest(digest, result.mean_digest)
-    _require(same, "the mean that arrived is not the one that it signed")
-
-
-def mean_bytes(spec: JobSpec) -> int:
-    """Return the bytes of a mean: every tensor in its own dtype."""
-    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in spec.tensors)
+def mean_bytes(plan: RoundPlan) -> int:
+    """Return the length of a mean's bytes: every tensor in its own dtype."""
+    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in plan.spec.tensors)

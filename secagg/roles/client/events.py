@@ -1,13 +1,11 @@
-"""What a client's machine is told, and what it wants done."""
+"""What can happen to a client in a round, and what its driver does about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from he.public_key import PublicKey
-from secagg.errors import SecAggError
-from secagg.ids import Digest
+from secagg.ids import Digest, RoundNumber
 from secagg.messages.ceremony import PublicKeyBundle
 from secagg.messages.round import FrozenRoster, Join, Result, Upload
 from secagg.messages.signed import Authenticated
@@ -16,77 +14,67 @@ from secagg.plan import RoundPlan
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOffered:
-    """5.1: the coordinator offers a round and its key."""
+    """The coordinator shows a round that can be joined, and its key."""
 
     plan: RoundPlan
-    key: PublicKeyBundle
+    bundle: PublicKeyBundle
 
 
 @dataclass(frozen=True, kw_only=True)
 class CiphertextReady:
-    """5.2: the update is encrypted. ``nonce``: 32 random bytes; the roots are those of the two halves."""
+    """The update is encrypted and waits in the spool. ``nonce``: 32 fresh random bytes, which hide the commitment."""
 
-    nonce: bytes = field(repr=False)
+    nonce: bytes
     root_c0: Digest
     root_c1: Digest
 
 
 @dataclass(frozen=True, kw_only=True)
+class JoinRefused:
+    """The roster was frozen before the join arrived: the client is not in this round."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RosterFrozen:
-    """5.3: nobody can join any more."""
+    """The coordinator shows the frozen roster."""
 
     roster: FrozenRoster
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadAccepted:
-    """5.6: the coordinator verified the upload and counts it."""
+    """The coordinator verified the upload and counts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultPublished:
-    """6.6: the coordinator says what came out."""
+    """The round is over; SHA-256 and length are those of the mean's bytes as they were downloaded."""
 
     result: Authenticated[Result]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeanFetched:
-    """6.6: the mean has arrived. ``digest``: SHA-256 of what arrived; ``size``: its bytes."""
-
-    digest: Digest
-    size: int
+    mean_digest: Digest
+    mean_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundEnded:
-    """The coordinator aborted the round."""
+    """The round ended without a result, or without one in time."""
 
     reason: str
-    have: int | None = None
-    need: int | None = None
+
+
+Event = PlanOffered | CiphertextReady | JoinRefused | RosterFrozen | UploadAccepted | ResultPublished | RoundEnded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cancelled:
-    """The caller wants no more of it."""
+class AwaitRound:
+    """Ask for a round later than this one, then report ``PlanOffered``."""
 
-
-Event: TypeAlias = (
-    PlanOffered
-    | CiphertextReady
-    | RosterFrozen
-    | UploadAccepted
-    | ResultPublished
-    | MeanFetched
-    | RoundEnded
-    | Cancelled
-)
+    after_round: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encrypt:
-    """Pack, clip and encrypt the update under this key, then say :class:`CiphertextReady`."""
+class BuildKey:
+    """Encrypt the update under this key into the spool, then report ``CiphertextReady``."""
 
     plan: RoundPlan
     public_key: PublicKey
@@ -94,42 +82,38 @@ class Encrypt:
 
 @dataclass(frozen=True, kw_only=True)
 class SendJoin:
-    """Sign and send the join, then wait for the roster."""
+    """Sign and send the join; then report ``RosterFrozen``, ``JoinRefused`` or ``RoundEnded``."""
 
     join: Join
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendUpload:
-    """Sign the opening of the commitment, send it with both halves, and have it counted."""
+    """Sign the opening of the commitment and send both halves; then report ``UploadAccepted`` or ``RoundEnded``."""
 
     upload: Upload
 
 
 @dataclass(frozen=True, kw_only=True)
 class AwaitResult:
-    """Wait for the end of the round."""
+    """Wait for the end and download the mean, ``mean_bytes`` at the most; report ``ResultPublished`` or ``RoundEnded``."""
+
+    mean_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class FetchMean:
-    """Download the mean: exactly ``result.mean_bytes``."""
+class DeliverResult:
+    """The downloaded mean is the result: hand it to the caller."""
 
-    result: Result
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finish:
-    """All holds: hand the mean to the caller."""
-
+    round: RoundNumber
     result: Result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fail:
-    """The round ended without a result: raise this."""
+    """Tell the caller that the round was aborted; whether the update is submitted again is the caller's decision."""
 
-    error: SecAggError
+    reason: str
 
 
-Effect: TypeAlias = Encrypt | SendJoin | SendUpload | AwaitResult | FetchMean | Finish | Fail
+Effect = AwaitRound | BuildKey | SendJoin | SendUpload | AwaitResult | DeliverResult | Fail

@@ -1,29 +1,27 @@
-"""The legal moves of a client, in one table keyed by (phase, kind of event).
+"""The legal moves of a client in a round, in one table keyed by (phase, kind of event).
 
-Each event but the last leads to exactly one effect, which ends in the next event. A refusal raises and changes nothing; a
-client that was refused something sends nothing more.
+A handler that raises leaves the state as it was; after `FaultyCoordinatorError` or `PolicyError` the driver sends nothing more.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 from secagg import transcript
-from secagg.errors import RoundAbortedError, UsageError
-from secagg.ids import NONCE_BYTES, Digest
+from secagg.errors import UsageError
+from secagg.identity import Party, Role
+from secagg.ids import NONCE_BYTES, ClientId, Digest, JobId
 from secagg.messages.round import Join, Upload
-from secagg.roles.client.checks import roster_of, verify_key, verify_mean, verify_offer, verify_result, verify_roster
+from secagg.policy import ClientPolicy
+from secagg.roles.client.checks import checked_key, mean_bytes, verify_mean, verify_offer, verify_result, verify_roster
 from secagg.roles.client.events import (
     AwaitResult,
-    Cancelled,
+    AwaitRound,
+    BuildKey,
     CiphertextReady,
+    DeliverResult,
     Effect,
-    Encrypt,
     Event,
     Fail,
-    FetchMean,
-    Finish,
-    MeanFetched,
+    JoinRefused,
     PlanOffered,
     ResultPublished,
     RosterFrozen,
@@ -34,70 +32,86 @@ from secagg.roles.client.events import (
 )
 from secagg.roles.client.state import (
     ClientPhase,
-    Encrypting,
-    Ended,
-    Fetching,
+    ClientState,
+    Done,
+    Failed,
     Joined,
-    State,
-    Terms,
-    Uploaded,
+    KeyChecked,
+    Offered,
     Uploading,
     Waiting,
 )
 from secagg.roles.machine import Machine, Step
 
-# Handlers know their own phase's class; the table is what keeps a state from another phase's handler.
-ClientStep: TypeAlias = Step[Any, Effect]
+ClientStep = Step[ClientState, Effect]
 
 
-def begin(terms: Terms) -> Waiting:
-    """Return a client that waits for a round."""
-    return Waiting(terms=terms)
+def begin(*, client: ClientId, coordinator: Party, policy: ClientPolicy, job: JobId, after_round: int) -> ClientStep:
+    """Start with an update that no round has.
+
+    Raises:
+        UsageError: the other party is no coordinator, or rounds are counted from below 0.
+    """
+    if coordinator.role is not Role.COORDINATOR:
+        raise UsageError(f"{coordinator} is no coordinator")
+    if after_round < 0:
+        raise UsageError(f"after_round is {after_round}: 0 or more")
+    state = Offered(client=client, coordinator=coordinator, policy=policy, job=job, after_round=after_round)
+    return Step(state=state, effects=(AwaitRound(after_round=after_round),))
 
 
-def plan_offered(state: Waiting, event: PlanOffered) -> ClientStep:
-    """5.1: believe plan and key only after our own checks."""
-    verify_offer(state.terms, event.plan)
-    public_key = verify_key(event.plan, event.key)
-    effect = Encrypt(plan=event.plan, public_key=public_key)
-    return Step(state=Encrypting(terms=state.terms, plan=event.plan), effects=(effect,))
+def plan_offered(state: Offered, event: PlanOffered) -> ClientStep:
+    """5.1: hold plan and key against the job, the policy and the holders' own signatures.
+
+    Raises:
+        PolicyError: the plan is weaker than the policy.
+        FaultyCoordinatorError: plan or key are not what was asked for, or not what the holders vouch for.
+    """
+    plan = event.plan
+    verify_offer(plan, job=state.job, after_round=state.after_round)
+    state.policy.check(plan)
+    public_key = checked_key(plan, event.bundle)
+    checked = KeyChecked(**vars(state), plan=plan)
+    return Step(state=checked, effects=(BuildKey(plan=plan, public_key=public_key),))
 
 
-def ciphertext_ready(state: Encrypting, event: CiphertextReady) -> ClientStep:
-    """5.2: bind ourselves to the ciphertext before we see anybody else's."""
+def ciphertext_ready(state: KeyChecked, event: CiphertextReady) -> ClientStep:
+    """5.2: commit to the ciphertext, before anybody else's is seen."""
     if len(event.nonce) != NONCE_BYTES:
-        raise UsageError(f"a nonce has {NONCE_BYTES} bytes, or the commitment hides nothing")
-    plan, client = state.plan, state.terms.client
+        raise UsageError(f"a nonce has {NONCE_BYTES} bytes")
     commitment = transcript.ciphertext_commitment(
-        plan_digest=plan.digest,
-        key_id=plan.protocol.key_id,
-        client=client,
+        plan_digest=state.plan.digest,
+        key_id=state.plan.protocol.key_id,
+        client=state.client,
         nonce=event.nonce,
         root_c0=event.root_c0,
         root_c1=event.root_c1,
     )
-    join = Join(plan_digest=plan.digest, client=client, commitment=commitment)
-    joined = Joined(
-        terms=state.terms,
-        plan=plan,
-        join=join,
-        nonce=event.nonce,
-        root_c0=event.root_c0,
-        root_c1=event.root_c1,
-    )
+    join = Join(plan_digest=state.plan.digest, client=state.client, commitment=commitment)
+    joined = Joined(**vars(state), **vars(event), join=join)
     return Step(state=joined, effects=(SendJoin(join=join),))
 
 
+def join_refused(state: Joined, _event: JoinRefused) -> ClientStep:
+    """Go on to the next round: nothing of the update was sent, and its ciphertext is made anew."""
+    return begin(
+        client=state.client,
+        coordinator=state.coordinator,
+        policy=state.policy,
+        job=state.job,
+        after_round=state.plan.round,
+    )
+
+
 def roster_frozen(state: Joined, event: RosterFrozen) -> ClientStep:
-    """5.4 and 5.5: open our commitment to this roster and no other."""
-    plan, terms = state.plan, state.terms
-    verify_roster(plan, terms.policy, state.join, event.roster)
-    roster = roster_of(plan, event.roster.joins)
-    parameters = plan.parameters
+    """5.4 and 5.5: open the commitment to this roster, once it holds our own join and enough others."""
+    verify_roster(state.plan, state.policy, state.join, event.roster)
+    joins = [one.message for one in event.roster.joins]
+    parameters = state.plan.parameters
     upload = Upload(
-        plan_digest=plan.digest,
-        roster_digest=roster.digest,
-        client=terms.client,
+        plan_digest=state.plan.digest,
+        roster_digest=transcript.roster_digest(state.plan.digest, joins),
+        client=state.client,
         nonce=state.nonce,
         parameters_digest=Digest(parameters.digest()),
         level=len(parameters.data_primes),
@@ -106,63 +120,59 @@ def roster_frozen(state: Joined, event: RosterFrozen) -> ClientStep:
         root_c0=state.root_c0,
         root_c1=state.root_c1,
     )
-    return Step(state=Uploading(terms=terms, plan=plan, roster=roster), effects=(SendUpload(upload=upload),))
+    uploading = Uploading(**vars(state), roster=tuple(join.client for join in joins), upload=upload)
+    return Step(state=uploading, effects=(SendUpload(upload=upload),))
 
 
 def upload_accepted(state: Uploading, _event: UploadAccepted) -> ClientStep:
-    """5.6: from here on the update is never submitted again by itself."""
-    uploaded = Uploaded(terms=state.terms, plan=state.plan, roster=state.roster)
-    return Step(state=uploaded, effects=(AwaitResult(),))
+    """The update counts; nothing but the end of the round is left to wait for."""
+    return Step(state=Waiting(**vars(state)), effects=(AwaitResult(mean_bytes=mean_bytes(state.plan)),))
 
 
-def result_published(state: Uploaded, event: ResultPublished) -> ClientStep:
-    """6.6: believe the result only if it is of our roster."""
-    verify_result(state.plan, state.terms, state.roster, event.result)
+def result_published(state: Waiting, event: ResultPublished) -> ClientStep:
+    """6.6: take the result if it is one of this roster, with enough contributors, and the mean is the one signed."""
+    verify_result(
+        state.plan,
+        state.policy,
+        state.coordinator,
+        event.result,
+        client=state.client,
+        roster=state.roster,
+        roster_digest=state.upload.roster_digest,
+    )
     result = event.result.message
-    return Step(state=Fetching(result=result), effects=(FetchMean(result=result),))
+    verify_mean(state.plan, result, event.mean_digest, event.mean_bytes)
+    deliver = DeliverResult(round=state.plan.round, result=result)
+    return Step(state=Done(plan=state.plan, result=result), effects=(deliver,))
 
 
-def mean_fetched(state: Fetching, event: MeanFetched) -> ClientStep:
-    """6.6: the mean is the one that was signed."""
-    verify_mean(state, event.digest, event.size)
-    return Step(state=Ended(), effects=(Finish(result=state.result),))
+def round_ended(_state: ClientState, event: RoundEnded) -> ClientStep:
+    """Tell the caller; an update of a joined round is never submitted again by itself."""
+    return Step(state=Failed(reason=event.reason), effects=(Fail(reason=event.reason),))
 
 
-def round_ended(_state: State, event: RoundEnded) -> ClientStep:
-    """Nothing was published; whether to take part in another round is the caller's decision."""
-    error = RoundAbortedError(event.reason, event.have, event.need)
-    return Step(state=Ended(), effects=(Fail(error=error),))
-
-
-def cancelled(_state: State, _event: Cancelled) -> ClientStep:
-    """Send nothing more."""
-    return Step(state=Ended())
-
-
-_AFTER_JOIN = (ClientPhase.JOINED, ClientPhase.UPLOADING, ClientPhase.UPLOADED)
-_BEFORE_END = tuple(phase for phase in ClientPhase if phase is not ClientPhase.ENDED)
-
-MACHINE: Machine[State, Event, Effect] = Machine(
+_P = ClientPhase
+MACHINE: Machine[ClientState, Event, Effect] = Machine(
     phase_of=lambda state: state.phase,
     moves={
-        (ClientPhase.WAITING, PlanOffered): plan_offered,
-        (ClientPhase.ENCRYPTING, CiphertextReady): ciphertext_ready,
-        (ClientPhase.JOINED, RosterFrozen): roster_frozen,
-        (ClientPhase.UPLOADING, UploadAccepted): upload_accepted,
-        (ClientPhase.UPLOADED, ResultPublished): result_published,
-        (ClientPhase.FETCHING, MeanFetched): mean_fetched,
-        **dict.fromkeys(((phase, RoundEnded) for phase in _AFTER_JOIN), round_ended),
-        **dict.fromkeys(((phase, Cancelled) for phase in _BEFORE_END), cancelled),
+        (_P.OFFERED, PlanOffered): plan_offered,
+        (_P.KEY_CHECKED, CiphertextReady): ciphertext_ready,
+        (_P.JOINED, JoinRefused): join_refused,
+        (_P.JOINED, RosterFrozen): roster_frozen,
+        (_P.JOINED, RoundEnded): round_ended,
+        (_P.UPLOADING, UploadAccepted): upload_accepted,
+        (_P.UPLOADING, RoundEnded): round_ended,
+        (_P.WAITING, ResultPublished): result_published,
+        (_P.WAITING, RoundEnded): round_ended,
     },
 )
 
 
-def step(state: State, event: Event) -> ClientStep:
+def step(state: ClientState, event: Event) -> ClientStep:
     """Apply an event.
 
     Raises:
         WrongPhaseError: the event cannot happen in this phase.
-        FaultyCoordinatorError: the coordinator showed what an honest one does not show.
-        PolicyError: the plan is weaker than this client's policy.
+        SecAggError: what the coordinator showed is refused; the state is as it was.
     """
     return MACHINE.step(state, event)

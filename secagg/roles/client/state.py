@@ -1,119 +1,92 @@
-"""What a client knows of the round that it takes part in. Vectors and ciphertexts stay with the driver."""
+"""What a client knows in each phase of a round: ids, digests and its own small messages, never a vector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
-from secagg.ids import ClientId, Digest, JobId, RoundNumber
-from secagg.messages.round import Join, Result
+from secagg.identity import Party
+from secagg.ids import ClientId, Digest, JobId
+from secagg.messages.round import Join, Result, Upload
 from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
 
 
 class ClientPhase(Enum):
-    """Where a client stands."""
+    """How far a client is with one update; the last two are its ends."""
 
-    WAITING = "waiting"
-    ENCRYPTING = "encrypting"
+    OFFERED = "offered"
+    KEY_CHECKED = "key-checked"
     JOINED = "joined"
     UPLOADING = "uploading"
-    UPLOADED = "uploaded"
-    FETCHING = "fetching"
-    ENDED = "ended"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What the client's owner decided before the coordinator said anything.
+class Offered:
+    """An update is to be submitted to the job's first round after ``after_round``; no round has it."""
 
-    Attributes:
-        client: the name in this client's certificate.
-        coordinator: the name that the coordinator's certificate must carry.
-        policy: the weakest plan to accept.
-        job: the job to take part in.
-        after_round: only a later round counts.
-    """
-
+    phase: ClassVar = ClientPhase.OFFERED
     client: ClientId
-    coordinator: str
+    coordinator: Party
     policy: ClientPolicy
     job: JobId
-    after_round: RoundNumber
+    after_round: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """No round was offered yet."""
+class KeyChecked(Offered):
+    """Plan and key are as the policy wants them."""
 
-    phase: ClassVar = ClientPhase.WAITING
-    terms: Terms
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encrypting:
-    """Plan and key hold; nothing was sent."""
-
-    phase: ClassVar = ClientPhase.ENCRYPTING
-    terms: Terms
+    phase: ClassVar = ClientPhase.KEY_CHECKED
     plan: RoundPlan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Bound to a ciphertext that nobody has seen. ``nonce`` hides it in the commitment."""
+class Joined(KeyChecked):
+    """The commitment is out; it binds the client to its ciphertext, and says nothing about it."""
 
     phase: ClassVar = ClientPhase.JOINED
-    terms: Terms
-    plan: RoundPlan
-    join: Join
     nonce: bytes = field(repr=False)
     root_c0: Digest
     root_c1: Digest
+    join: Join
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roster:
-    """Who joined, by name, and the digest of it."""
-
-    digest: Digest
-    clients: tuple[ClientId, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Uploading:
-    """The roster holds; the ciphertext is on its way."""
+class Uploading(Joined):
+    """The roster holds the client and enough others; from now on the update is submitted."""
 
     phase: ClassVar = ClientPhase.UPLOADING
-    terms: Terms
-    plan: RoundPlan
-    roster: Roster
+    roster: tuple[ClientId, ...]
+    upload: Upload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """The contribution counts."""
+class Waiting(Uploading):
+    """The coordinator counts the upload."""
 
-    phase: ClassVar = ClientPhase.UPLOADED
-    terms: Terms
-    plan: RoundPlan
-    roster: Roster
+    phase: ClassVar = ClientPhase.WAITING
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetching:
-    """The result is published; its mean is on its way."""
+class Done:
+    """The result is verified."""
 
-    phase: ClassVar = ClientPhase.FETCHING
+    phase: ClassVar = ClientPhase.DONE
+    plan: RoundPlan
     result: Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """Nothing can happen any more."""
+class Failed:
+    """The round was aborted with the client in it."""
 
-    phase: ClassVar = ClientPhase.ENDED
+    phase: ClassVar = ClientPhase.FAILED
+    reason: str
 
 
-State: TypeAlias = Waiting | Encrypting | Joined | Uploading | Uploaded | Fetching | Ended
+ClientState = Offered | KeyChecked | Joined | Uploading | Waiting | Done | Failed
