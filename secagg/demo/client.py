@@ -13,53 +13,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from secagg.client import AsyncClient, Progress, RoundResult
 from secagg.demo import model
-from secagg.demo.data import Examples
+from secagg.demo.handover import ClientSettings, load_examples, load_model, save_model
 from secagg.errors import RoundAbortedError
 from secagg.messages.round import Phase
 
 MAX_ABORTED_ROUNDS = 5
-
-
-class ClientSettings(BaseModel):
-    """What the demo tells one of its clients."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    job: str
-    number: int
-    seed: int
-    config: Path
-    examples: Path
-    model: Path
-    results: Path
-    first_round: int
-    rounds: int
-    after_round: int
-    clip: float
-    vanish_in: int | None = None
-
-
-def load_model(path: Path) -> model.Weights:
-    """Read a model that :func:`save_model` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def save_model(path: Path, weights: model.Weights) -> None:
-    """Write a model; a reader never sees half of it."""
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, **weights)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
-    partial.replace(path)
-
-
-def load_examples(path: Path) -> Examples:
-    """Read one client's share of the data."""
-    with np.load(path, allow_pickle=False) as stored:
-        return Examples(pixels=stored["pixels"], digits=stored["digits"])
 
 
 async def run(settings: ClientSettings) -> None:
@@ -75,7 +36,14 @@ async def run(settings: ClientSettings) -> None:
             after = result.round
             path = settings.results / f"client-{settings.number}-{index}.npz"
             save_model(path, weights)
-            _tell(index=index, round=result.round, contributors=list(result.contributors), model=str(path))
+            contributors = list(result.contributors)
+            _tell(
+                index=index,
+                round=result.round,
+                contributors=contributors,
+                model=str(path),
+                uploaded_bytes=result.uploaded_bytes,
+            )
 
 
 async def _participate(

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from secagg.atomic_files import PRIVATE_FILE_MODE, write_atomically
-from secagg.demo.client import ClientSettings
 from secagg.demo.data import Examples
+from secagg.demo.handover import ClientSettings
 from secagg.demo.options import CLIP, DemoOptions
 from secagg.demo.processes import Household, free_port
 from secagg.ids import HolderId
@@ -35,7 +35,7 @@ class Deployment:
     def certify(self) -> None:
         """Make the CA and a certificate for every party."""
         at = datetime.now(UTC)
-        self._pki.init(at=at, days=CERTIFICATE_DAYS)
+        self._pki.init(at=at, days=CERTIFICATE_DAYS + 1)
         for party in self._parties():
             self._pki.issue(party, at=at, days=CERTIFICATE_DAYS)
 
@@ -109,9 +109,9 @@ class Deployment:
         return self._write(
             name,
             f"""
-            address = "127.0.0.1:{port}"
+            listen = "127.0.0.1:{port}"
             identity = "{self.identity(Role.KEY_HOLDER, name)}"
-            state = "{self.directory / f"{name}-state"}"
+            data_dir = "{self.directory / f"{name}-data"}"
             [sealing]
             key_file = "{key_file}"
             [policy]

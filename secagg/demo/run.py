@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from secagg.demo import model
-from secagg.demo.client import load_model, save_model
 from secagg.demo.data import Examples, load_digits, split
 from secagg.demo.deployment import COORDINATOR, OPERATOR, Deployment
+from secagg.demo.handover import load_model, save_model
 from secagg.demo.options import CLIP, DemoOptions
 from secagg.demo.processes import Child, Household
 from secagg.errors import SecAggError, UnreachableError
