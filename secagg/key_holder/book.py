@@ -35,9 +35,6 @@ from secagg.roles.key_holder.opening import (
 )
 from secagg.roles.key_holder.state import CeremonyState, Ended
 
-EXPIRY_SLACK_SECONDS: Final = 60.0
-"""How long after a last deadline a share is kept: clocks differ, and the coordinator's own end may be on its way."""
-
 _log: Final = structlog.get_logger("secagg.key_holder")
 T = TypeVar("T")
 
@@ -77,11 +74,20 @@ class HeldRound:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a key holder takes on: rounds at a time, sums in memory at a time, and the longest life of a round."""
+    """How much a key holder takes on.
+
+    Attributes:
+        max_rounds: rounds under way at a time.
+        max_sums: sums in memory at a time.
+        max_round_seconds: the longest life of a round.
+        slack_seconds: how long after its last deadline a share is kept: clocks differ, and the coordinator's own end may
+            be on its way.
+    """
 
     max_rounds: int
     max_sums: int
     max_round_seconds: float
+    slack_seconds: float = 60.0
 
 
 class RoundBook:
@@ -158,7 +164,7 @@ class RoundBook:
     async def seal(self, held: HeldRound, effect: SealShare) -> None:
         """Put a share on disk, sealed, and hold it; its life is that of the round from now on."""
         key_id = KeyId(effect.share.key_id)
-        expires_at = held.begun_at + effect.plan.spec.deadlines.total_seconds + EXPIRY_SLACK_SECONDS
+        expires_at = held.begun_at + effect.plan.spec.deadlines.total_seconds + self.limits.slack_seconds
         stored = StoredShare(
             key_id=key_id,
             ceremony_digest=held.ceremony_digest,

@@ -6,7 +6,7 @@ import secrets
 
 from secagg.errors import NotFoundError, PolicyError
 from secagg.ids import NONCE_BYTES, Digest
-from secagg.key_holder.book import EXPIRY_SLACK_SECONDS, HeldRound, RoundBook
+from secagg.key_holder.book import HeldRound, RoundBook
 from secagg.plan import CeremonyPlan
 from secagg.roles.key_holder import ceremony
 from secagg.roles.key_holder.events import (
@@ -51,7 +51,7 @@ class Ceremonies:
         return HeldRound(
             ceremony_digest=plan.digest,
             begun_at=book.clock(),
-            expires_at=book.clock() + deadlines.keying_seconds + EXPIRY_SLACK_SECONDS,
+            expires_at=book.clock() + deadlines.keying_seconds + book.limits.slack_seconds,
             ceremony=New(holder=book.holder, policy=book.policy),
         )
 

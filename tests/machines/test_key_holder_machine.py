@@ -23,7 +23,15 @@ from secagg.roles.key_holder.events import (
 )
 from secagg.roles.key_holder.opening import OpeningEvent, OpeningPhase, OpeningState
 from secagg.roles.key_holder.state import CeremonyPhase, CeremonyState, Ended
-from tests.holder_material import HolderRoom, ceremony_plan, contributor, job_spec, random_key_id, request_of, round_plan
+from tests.holder_material import (
+    HolderRoom,
+    ceremony_plan,
+    contributor,
+    job_spec,
+    random_key_id,
+    request_of,
+    round_plan,
+)
 from tests.machines.test_key_holder_ceremony import wrong_answer
 
 NORTH, EAST = HolderId("north"), HolderId("east")
@@ -103,7 +111,13 @@ def opening_event(kind: type) -> Any:
     plan = ceremony_plan(job_spec())
     made = round_plan(plan, KEY_ID)
     request = request_of(made, [contributor(made, "alice", seed=1)])
-    contents = {"request": request, "computed": (), "key_id": KEY_ID, "request_digest": Digest(bytes(32)), "approvals": ()}
+    contents = {
+        "request": request,
+        "computed": (),
+        "key_id": KEY_ID,
+        "request_digest": Digest(bytes(32)),
+        "approvals": (),
+    }
     return kind(**{one.name: contents[one.name] for one in fields(kind)})
 
 

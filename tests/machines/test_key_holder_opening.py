@@ -159,9 +159,7 @@ def test_a_roster_names_everybody_once_and_in_order(order: tuple[int, ...]) -> N
 
 def test_a_roster_has_no_more_clients_than_the_plan_allows() -> None:
     others = [contributor(PLAN, f"x{number}", seed=number + 10) for number in range(3)]
-    refuse_everywhere(
-        request_of(PLAN, [ALICE, BOB], absent=others), FaultyCoordinatorError, "the roster has 5 clients"
-    )
+    refuse_everywhere(request_of(PLAN, [ALICE, BOB], absent=others), FaultyCoordinatorError, "the roster has 5 clients")
 
 
 def test_a_copied_commitment_is_refused() -> None:
