@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,8 @@ import grpc.aio
 import numpy as np
 
 from coordinator.config import CoordinatorSettings
+from coordinator.rounds.calls import DecryptionRequest
+from coordinator.rounds.holders import HolderClient
 from coordinator.server import CoordinatorServer
 from he.ciphertext import Ciphertext, chunk_to_bytes
 from he.drawing import public_a
@@ -23,7 +26,6 @@ from he.encrypt import Encryptor
 from he.packing import pack
 from he.public_key import PublicKey
 from secagg import codec, transcript
-from secagg.errors import SecAggError
 from secagg.identity import Party, Role
 from secagg.ids import ClientId, Digest, HolderId, JobId
 from secagg.key_holder.config import KeyHolderSettings
@@ -62,6 +64,48 @@ def job_spec(values: int = 5000, **changes: Any) -> JobSpec:
     return JobSpec(**{**fields, **changes})
 
 
+class Lie(Enum):
+    """What a holder of a cluster does instead of answering."""
+
+    GARBAGE = "signs and sends a wrong answer"
+    UNSIGNED = "sends another answer than it signed"
+    SILENT = "never answers"
+
+
+class LyingHolder:
+    """A key holder that is honest up to its answer."""
+
+    def __init__(self, honest: HolderClient, identity: TlsIdentity, lie: Lie) -> None:
+        self._honest = honest
+        self._identity = identity
+        self._lie = lie
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._honest, name)
+
+    async def decrypt(self, request: DecryptionRequest, *, timeout_seconds: float) -> AsyncIterator[Any]:
+        if self._lie is Lie.SILENT:
+            await asyncio.sleep(timeout_seconds)
+        sent = hashlib.sha256()
+        async for message in self._honest.decrypt(request, timeout_seconds=timeout_seconds):
+            if isinstance(message, bytes):
+                altered = bytes([message[0] ^ 1]) + message[1:]
+                sent.update(altered)
+                yield altered
+            elif self._lie is Lie.GARBAGE:
+                statement = replace(message.message, answer_digest=Digest(sent.digest()))
+                yield replace(message, message=statement, signed=codec.sign(statement, self._identity.signer))
+            else:
+                yield message
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what happens after an answer was given; fail when it does not."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is waited for happens on disk
+            await asyncio.sleep(0.02)
+
+
 @dataclass
 class Cluster:
     """Servers on loopback; `stop` ends them all."""
@@ -71,6 +115,7 @@ class Cluster:
     holders: dict[HolderId, KeyHolderServer] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     coordinator: CoordinatorServer | None = None
+    limits: dict[str, int] = field(default_factory=dict)
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,12 +132,16 @@ class Cluster:
                 await self.start_holder(holder)
             else:
                 self.addresses[holder] = "127.0.0.1:1"
+        self.limits = limits
+        await self.start_coordinator()
+
+    async def start_coordinator(self) -> None:
         settings = CoordinatorSettings(
             listen="127.0.0.1:0",
             identity=self.path(Role.COORDINATOR, "coordinator"),
             data_dir=self.directory / "coordinator",
             key_holders=self.addresses,
-            limits=limits,  # type: ignore[arg-type]
+            limits=self.limits,  # type: ignore[arg-type]
             grace_seconds=1.0,
         )
         self.coordinator = CoordinatorServer(settings)
@@ -109,6 +158,22 @@ class Cluster:
         await server.start()
         self.holders[holder] = server
         self.addresses[holder] = f"127.0.0.1:{server.port}"
+
+    async def restart_coordinator(self) -> None:
+        for channel in self.channels:
+            await channel.close()
+        self.channels.clear()
+        assert self.coordinator is not None
+        await self.coordinator.stop(0.0)
+        await self.start_coordinator()
+
+    def lie(self, holder: HolderId, lie: Lie) -> None:
+        assert self.coordinator is not None
+        holders: dict[HolderId, Any] = self.coordinator._engine.around.holders  # type: ignore[assignment]
+        holders[holder] = LyingHolder(holders[holder], self.identity(Role.KEY_HOLDER, holder), lie)
+
+    def blobs(self, pattern: str) -> list[Path]:
+        return list((self.directory / "coordinator" / "blobs").glob(pattern))
 
     async def kill_holder(self, holder: HolderId) -> None:
         await self.holders.pop(holder).stop(0)
@@ -192,9 +257,7 @@ class ScriptedClient:
         vector, clipped = pack(update, weight, layout=spec.layout, clip=spec.clip, max_weight=spec.max_weight)
         ciphertext = Encryptor(key).encrypt(vector)
         roots = (root_of(ciphertext.c0), root_of(ciphertext.c1))
-        return Prepared(
-            plan=plan, ciphertext=ciphertext, nonce=secrets.token_bytes(32), clipped=clipped, roots=roots
-        )
+        return Prepared(plan=plan, ciphertext=ciphertext, nonce=secrets.token_bytes(32), clipped=clipped, roots=roots)
 
     def commitment(self, prepared: Prepared) -> bytes:
         return transcript.ciphertext_commitment(
@@ -258,9 +321,7 @@ class ScriptedClient:
 
     async def complete(self, prepared: Prepared, signed: Any) -> None:
         plan = prepared.plan
-        request = pb.CompleteUploadRequest(
-            request_id=uuid4().hex, job=plan.spec.job, round=plan.round, upload=signed
-        )
+        request = pb.CompleteUploadRequest(request_id=uuid4().hex, job=plan.spec.job, round=plan.round, upload=signed)
         await self.call(self.stub.CompleteUpload(request, timeout=CALL_SECONDS))
 
     async def offsets(self, plan: RoundPlan) -> Any:
@@ -327,9 +388,7 @@ def tensors_of(spec: JobSpec, data: bytes) -> dict[str, Any]:
 
 def random_update(spec: JobSpec, seed: int) -> dict[str, Any]:
     source = np.random.default_rng(seed)
-    return {
-        tensor.name: source.uniform(-0.5, 0.5, tensor.shape).astype(tensor.dtype) for tensor in spec.tensors
-    }
+    return {tensor.name: source.uniform(-0.5, 0.5, tensor.shape).astype(tensor.dtype) for tensor in spec.tensors}
 
 
 def weighted_mean(updates: list[dict[str, Any]], weights: list[float]) -> dict[str, Any]:
@@ -355,19 +414,3 @@ async def whole_round(
         await client.join(one)
     await asyncio.gather(*(client.upload(one) for client, one in zip(clients, prepared, strict=True)))
     return plan, updates, weights
-
-
-__all__ = [
-    "HOLDERS",
-    "Cluster",
-    "Prepared",
-    "ScriptedClient",
-    "SecAggError",
-    "job_spec",
-    "part_of",
-    "parts_of",
-    "random_update",
-    "root_of",
-    "weighted_mean",
-    "whole_round",
-]

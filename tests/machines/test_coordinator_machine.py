@@ -427,6 +427,9 @@ class TestDecrypting:
         world.happens(approval(world.state, HOLDERS[4]))
         answer(world, HOLDERS[4])
         assert world.asked(OpenSum) == [OpenSum(holders=HOLDERS)]
+        world.happens(SumOpened(total_weight=3.0, mean_digest=digest("mean"), mean_bytes=40, liars=HOLDERS[:1]))
+        verdicts = [world.state.holders[holder].verdict for holder in HOLDERS]
+        assert verdicts == [HolderVerdict.FAULTY, *[HolderVerdict.OK] * 4]
 
     def test_suspects_alone_abort_when_nobody_is_left(self) -> None:
         world = World().decrypting()

@@ -176,7 +176,7 @@ def sum_opened(state: RoundState, event: SumOpened) -> RoundStep:
     """Publish the mean of an opened sum, unless it weighs too little."""
     if not state.opening:
         return unchanged(state)
-    opened = _blame(state, event.liars)
+    opened = _clear(_blame(state, event.liars))
     weight = event.total_weight
     if not math.isfinite(weight) or weight + weight_error(state) < state.spec.min_total_weight:
         return abort(opened, f"the total weight {weight:.6g} is below min_total_weight {state.spec.min_total_weight:g}")
@@ -216,6 +216,14 @@ def weight_error(state: RoundState) -> float:
 def _blame(state: RoundState, liars: tuple[HolderId, ...]) -> RoundState:
     for holder in liars:
         state = state.without(holder, HolderVerdict.FAULTY, "its answer is not on the polynomial of the others")
+    return state
+
+
+def _clear(state: RoundState) -> RoundState:
+    """Take suspicion back from those whose answers opened the sum."""
+    for holder in state.usable:
+        if state.holders[holder].verdict is HolderVerdict.SUSPECT:
+            state = state.with_verdict(holder, HolderVerdict.OK, "")
     return state
 
 
