@@ -30,6 +30,7 @@ def serve(
 ) -> None:
     """Serve clients, operators and auditors until SIGTERM or Ctrl-C, then let running rounds end."""
     import asyncio
+    import os
 
     from coordinator.config import load_coordinator_settings
     from coordinator.server import serve as run
@@ -37,4 +38,6 @@ def serve(
 
     settings = load_coordinator_settings(config)
     logs.configure(form=settings.log.format, level=settings.log.level)
+    # The database holds names and signatures: what this process makes is for its own user alone.
+    os.umask(0o077)
     asyncio.run(run(settings))

@@ -135,7 +135,11 @@ async def serve(settings: CoordinatorSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    await server.start()
+    try:
+        await server.start()
+    except BaseException:
+        await server.stop(0.0)
+        raise
     await signals.get()
     await _drain(server, settings.grace_seconds, signals)
 

@@ -123,6 +123,6 @@ def _shown(statuses: Iterator[RoundStatus]) -> Iterator[RoundStatus]:
             line = Text(round_line(status))
             moving.update(line)
             if before != (status.round, status.phase):
-                console.print(line)
+                console.print(line, soft_wrap=True)
             before = (status.round, status.phase)
             yield status

@@ -13,6 +13,8 @@ from secagg.messages.job import JobStatus
 from secagg.messages.round import HolderVerdict, Phase, RoundStatus
 from secagg.plan import JobSpec
 
+LIST_TEXT = 80
+"""Characters of a text in a list; `show` has all of it."""
 _PHASE_STYLES = {Phase.PUBLISHED: "green", Phase.ABORTED: "red"}
 _VERDICT_STYLES = {HolderVerdict.OK: "green", HolderVerdict.UNREACHABLE: "yellow", HolderVerdict.SUSPECT: "magenta"}
 
@@ -80,7 +82,7 @@ def round_json(status: RoundStatus) -> dict[str, Any]:
 
 def jobs_table(jobs: Iterable[JobStatus]) -> Table:
     """Return one line for each job."""
-    table = Table("Job", "State", "Published", "Aborted", "Values", "Clients", "Made (UTC)", "Purpose")
+    table = _table("Job", "State", "Published", "Aborted", "Values", "Clients", flexible="Purpose")
     for one in jobs:
         spec = one.spec
         table.add_row(
@@ -90,8 +92,7 @@ def jobs_table(jobs: Iterable[JobStatus]) -> Table:
             str(one.aborted_rounds),
             f"{spec.values:,}",
             f"{spec.min_contributors} to {spec.max_clients}",
-            _moment(one.created_at),
-            Text(printable(spec.purpose)),
+            _shortened(spec.purpose),
         )
     return table
 
@@ -120,7 +121,7 @@ def job_table(status: JobStatus) -> Table:
 
 
 def rounds_table(rounds: Iterable[RoundStatus]) -> Table:
-    """Return one line for each round."""
+    """Return one line for each round; clients: uploaded of joined, holders: answered of approved."""
     table = Table(
         "Round", "Phase", "Joined", "Uploaded", "Approvals", "Answers", "Total weight", "Began (UTC)", "Reason"
     )
@@ -128,13 +129,11 @@ def rounds_table(rounds: Iterable[RoundStatus]) -> Table:
         table.add_row(
             str(one.round),
             Text(one.phase.value, style=_PHASE_STYLES.get(one.phase, "cyan")),
-            str(one.joined),
-            str(one.uploaded),
-            str(one.approvals),
-            str(one.answers),
+            f"{one.uploaded}/{one.joined}",
+            f"{one.answers}/{one.approvals}",
             f"{one.total_weight:g}" if one.phase is Phase.PUBLISHED else "",
             _moment(min(one.phase_started.values(), default=0.0)),
-            Text(printable(one.reason)),
+            _shortened(one.reason),
         )
     return table
 
@@ -178,6 +177,19 @@ def round_line(status: RoundStatus) -> str:
         Phase.ABORTED: printable(status.reason),
     }
     return f"round {status.round} {status.phase.value}: {words[status.phase]}"
+
+
+def _table(*columns: str, flexible: str) -> Table:
+    table = Table()
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    table.add_column(flexible)
+    return table
+
+
+def _shortened(text: str) -> Text:
+    shown = printable(text)
+    return Text(shown if len(shown) <= LIST_TEXT else shown[:LIST_TEXT] + "…")
 
 
 def _published(status: JobStatus) -> str:

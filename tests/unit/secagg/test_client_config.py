@@ -1,0 +1,49 @@
+"""A client's configuration: its policy proves itself before anything is dialled."""
+
+from pathlib import Path
+
+import pytest
+
+from secagg.client.config import load_client_settings
+from secagg.errors import ConfigError
+
+GOOD = """
+identity = "me"
+[coordinator]
+address = "127.0.0.1:1"
+[policy]
+holders = ["north", "south", "east", "west"]
+"""
+
+
+def _file(directory: Path, text: str) -> Path:
+    path = directory / "client.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_left_out_is_as_the_policy_has_it(tmp_path: Path) -> None:
+    settings = load_client_settings(_file(tmp_path, GOOD))
+    policy = settings.policy.policy()
+    assert policy.holders == {"north", "south", "east", "west"}
+    assert (policy.min_contributors, policy.min_threshold, policy.max_clip) == (3, 3, float("inf"))
+    assert settings.spool_dir is None
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("min_contributors = 1", "min_contributors 1"),
+        ("corrupt_clients = 2", "2 corrupt clients"),
+        ("min_holder = 4", "Did you mean min_holders"),
+        ("holders = 3", "not TOML"),
+    ],
+)
+def test_a_policy_that_protects_nobody_is_refused(tmp_path: Path, line: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load_client_settings(_file(tmp_path, GOOD + line))
+
+
+def test_a_policy_without_key_holders_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.holders is missing"):
+        load_client_settings(_file(tmp_path, GOOD.replace("holders =", "max_clip = 1.0 #")))
