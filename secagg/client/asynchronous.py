@@ -1,0 +1,154 @@
+"""The SDK for code with an event loop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, Self, TypedDict
+
+import grpc.aio
+
+from secagg.client.calls import RECONNECT_OPTIONS, Coordinator
+from secagg.client.config import load_client_settings
+from secagg.client.encryption import Update
+from secagg.client.participation import Participation, Submission
+from secagg.client.progress import ProgressCallback, RoundResult
+from secagg.client.spool import CiphertextSpool
+from secagg.errors import UsageError
+from secagg.identity import Party, Role
+from secagg.ids import JobId
+from secagg.policy import ClientPolicy
+from secagg.tls_identity import TlsIdentity
+from secagg.transport import open_channel
+
+JOIN_TIMEOUT_SECONDS: Final = 3600.0
+SILENCE_SECONDS: Final = 60.0
+
+
+class ClientArguments(TypedDict):
+    """What a configuration says of a client."""
+
+    address: str
+    coordinator: str
+    identity: TlsIdentity
+    policy: ClientPolicy
+    spool_dir: Path | None
+
+
+def configured(path: Path | str | None) -> ClientArguments:
+    """Read ``client.toml`` and the identity that it names; as :meth:`AsyncClient.from_config`."""
+    settings = load_client_settings(None if path is None else Path(path))
+    return {
+        "address": settings.coordinator.address,
+        "coordinator": settings.coordinator.name,
+        "identity": TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
+        "policy": settings.policy.policy(),
+        "spool_dir": settings.spool_dir,
+    }
+
+
+class AsyncClient:
+    """Takes part in rounds. Close it, or use it in an ``async with`` block, in one event loop.
+
+    Args:
+        address: ``host:port`` of the coordinator.
+        coordinator: the name in the coordinator's certificate.
+        identity: this client's certificate.
+        policy: the weakest plan that it takes part in.
+        spool_dir: where ciphertexts wait between join and upload (48 bytes for each value at ``ckks-4096``); the system's
+            directory for temporary files when None. Nothing is left there, however a round ends.
+        silence_seconds: how long the coordinator may be unreachable at a stretch.
+
+    Raises:
+        UsageError: the certificate is of another role.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        coordinator: str,
+        identity: TlsIdentity,
+        policy: ClientPolicy,
+        spool_dir: Path | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        if identity.party.role is not Role.CLIENT:
+            raise UsageError(f"{identity.party} is no client", next_step="Use the certificate of a client")
+        self._address = address
+        self._party = Party(role=Role.COORDINATOR, name=coordinator)
+        self._identity = identity
+        self._policy = policy
+        self._spool_dir = spool_dir
+        self._silence_seconds = silence_seconds
+        self._channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    def from_config(cls, path: Path | str | None = None) -> Self:
+        """Read ``client.toml``; without a path everything comes from the environment.
+
+        Raises:
+            ConfigError: the configuration does not fit.
+            CertificateError: the certificate does not count now, or is of another role.
+        """
+        return cls(**configured(path))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; harmless when it is closed."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def participate(
+        self,
+        job: str,
+        update: Update,
+        weight: float,
+        *,
+        after_round: int = 0,
+        progress: ProgressCallback | None = None,
+        join_timeout_seconds: float = JOIN_TIMEOUT_SECONDS,
+    ) -> RoundResult:
+        """Submit an update to the job's next round and return what that round publishes.
+
+        The update goes to one round only. Cancelling leaves nothing behind; what was uploaded by then may count.
+
+        Args:
+            job: the job's name.
+            update: numpy arrays with the names, shapes and dtypes of the job; must not change meanwhile.
+            weight: above 0, at most the job's ``max_weight``.
+            after_round: only a later round will do; after a round, pass its number to take part in the next one.
+            progress: called in the event loop with every step.
+            join_timeout_seconds: how long to wait for a round that can be joined.
+
+        Raises:
+            UsageError: the update does not fit the job (it names the tensor), or the job is complete; nothing was sent.
+            PolicyError: the plan is weaker than this client's policy; nothing was sent.
+            FaultyCoordinatorError: the coordinator showed what an honest one does not show; nothing more was sent.
+            RoundAbortedError: the round ended without a result; whether to submit again is the caller's decision.
+            LateError: the upload came too late to count.
+            UnknownRoundError: no round could be joined in time.
+            UnreachableError: the coordinator did not answer for too long.
+        """
+        submission = Submission(
+            job=JobId(job),
+            update=update,
+            weight=weight,
+            after_round=after_round,
+            join_timeout_seconds=join_timeout_seconds,
+            progress=progress,
+        )
+        spool = partial(CiphertextSpool, self._spool_dir)
+        return await Participation(self._coordinator(), self._identity, self._policy, spool, submission).run()
+
+    def _coordinator(self) -> Coordinator:
+        if self._channel is None:
+            self._channel = open_channel(self._address, self._identity, target=self._party, options=RECONNECT_OPTIONS)
+        return Coordinator.on(self._channel, self._party, self._silence_seconds)
