@@ -476,6 +476,8 @@ class TestDecrypting:
         world = answer(World().decrypting(), *HOLDERS[:4])
         world.happens(SumOpened(total_weight=1 - 1e-9, mean_digest=digest("mean"), mean_bytes=40))
         assert world.state.phase is Phase.PUBLISHED
+        assert world.state.result is not None
+        assert world.state.result.total_weight == SPEC.min_total_weight
 
     def test_the_result_names_the_contributors(self) -> None:
         world = answer(World().decrypting(), *HOLDERS[:4])

