@@ -36,14 +36,14 @@ class CoordinatorProcess:
     def log(self) -> Path:
         return self.directory / "coordinator.log"
 
-    def write_config(self, *, first_lines: str = "", last_lines: str = "") -> Path:
-        # Nobody listens there: these tests show what a coordinator does without key holders.
-        addresses = "\n".join(f'{name} = "127.0.0.1:1"' for name in HOLDERS)
+    def write_config(self, *, first_lines: str = "", holder_port: int = 1, grace_seconds: float = 1) -> Path:
+        # Nobody listens on port 1: these tests show what a coordinator does without key holders.
+        addresses = "\n".join(f'{name} = "127.0.0.1:{holder_port}"' for name in HOLDERS)
         self.deployment.identity(COORDINATOR)
         self.config.write_text(
             f'listen = "127.0.0.1:{self.port}"\nmetrics_listen = "127.0.0.1:{self.metrics_port}"\n'
-            f'identity = "{self.deployment.pki.path_of(COORDINATOR)}"\ndata_dir = "data"\ngrace_seconds = 1\n'
-            f"{first_lines}\n[key_holders]\n{addresses}\n{last_lines}\n"
+            f'identity = "{self.deployment.pki.path_of(COORDINATOR)}"\ndata_dir = "data"\ngrace_seconds = {grace_seconds}\n'
+            f"{first_lines}\n[key_holders]\n{addresses}\n"
         )
         return self.config
 

@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -98,6 +98,33 @@ def test_a_signal_drains(running: CoordinatorProcess, number: int) -> None:
     assert "coordinator draining" in log
     assert "coordinator stopped" in log
     assert "Traceback" not in log
+
+
+def test_a_draining_coordinator_says_so_and_a_second_signal_ends_the_wait(process: CoordinatorProcess) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        # Its round hangs on key holders that never answer, so that only the second signal ends it in time.
+        process.write_config(holder_port=silent.getsockname()[1], grace_seconds=600)
+        process.start()
+        with _operator(process) as operator:
+            operator.create_job(a_job())
+            assert next(operator.watch_rounds(JOB, RoundNumber(0))).phase is Phase.KEYING
+        assert process.process is not None
+        process.process.send_signal(signal.SIGTERM)
+        _wait_until(lambda: process.health() == health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert process.signal(signal.SIGTERM) == 0
+    store = SqlRoundStore(f"sqlite:///{process.directory / 'data' / 'coordinator.db'}")
+    last = store.last_round(JOB)
+    store.close()
+    assert last is not None
+    assert (last.status.round, last.status.phase) == (1, Phase.ABORTED)
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
 
 
 def test_a_watch_ends_with_the_coordinator(running: CoordinatorProcess) -> None:
