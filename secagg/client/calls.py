@@ -8,14 +8,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc.aio
 
 from secagg.errors import BusyError, FaultyCoordinatorError, MessageError, UnreachableError
 from secagg.identity import Party
 from secagg.rpc_errors import error_from_rpc
-from secagg.wire.v1.client_service_pb2_grpc import ClientServiceAsyncStub, ClientServiceStub
+from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
+
+if TYPE_CHECKING:
+    from secagg.wire.v1.client_service_pb2_grpc import ClientServiceAsyncStub
 
 POLL_SECONDS: Final = 20.0
 """How long the coordinator may hold back the answer to a call that waits."""
