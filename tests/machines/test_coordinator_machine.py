@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from secagg import transcript
 from secagg.errors import (
     ConflictError,
     FaultyClientError,
@@ -281,6 +282,19 @@ class TestUploading:
         assert caught.value.client_id == CLIENTS[0]
         assert not world.state.uploads
 
+    def test_a_c1_that_another_client_uploaded_is_refused(self) -> None:
+        world = World().opened()
+        copied = digest("c1", CLIENTS[0], "")
+        own = {"nonce": digest("nonce", CLIENTS[1]), "root_c0": digest("own c0"), "root_c1": copied}
+        made = transcript.ciphertext_commitment(plan_digest=PLAN.digest, key_id=KEY_ID, client=CLIENTS[1], **own)
+        for client in CLIENTS:
+            world.happens(join(client, commitment=made) if client == CLIENTS[1] else join(client))
+        world.happens(RosterPublished())
+        world.happens(upload(world.state, CLIENTS[0]))
+        with pytest.raises(FaultyClientError, match="copy") as caught:
+            world.happens(upload(world.state, CLIENTS[1], **own))
+        assert caught.value.client_id == CLIENTS[1]
+
     def test_a_stranger_is_refused(self) -> None:
         world = World().uploading()
         with pytest.raises(FaultyClientError):
@@ -442,6 +456,12 @@ class TestDecrypting:
         world.happens(OpeningFailed(reason="test", can_wait=True, liars=(HOLDERS[0],)))
         assert world.asked(OpenSum) == [OpenSum(holders=HOLDERS[1:4])]
         assert world.state.holders[HOLDERS[0]].verdict is HolderVerdict.FAULTY
+
+    def test_what_is_proven_of_a_holder_is_not_taken_back(self) -> None:
+        world = answer(World().decrypting(), *HOLDERS[:4])
+        world.happens(OpeningFailed(reason="test", can_wait=True, liars=(HOLDERS[0],)))
+        later = world.state.with_verdict(HOLDERS[0], HolderVerdict.UNREACHABLE, "gone")
+        assert later.holders[HOLDERS[0]].verdict is HolderVerdict.FAULTY
 
     def test_data_at_fault_aborts(self) -> None:
         world = answer(World().decrypting(), *HOLDERS[:4])

@@ -115,6 +115,16 @@ class TestParts:
 
 
 class TestBounds:
+    def test_a_half_ends_where_the_plan_says(self, spool: UploadSpool) -> None:
+        fill(spool, ALICE, bytes(HALF_BYTES - 1), b"")
+        for beyond in (part(b"xy", HALF_BYTES - 1), part(b"x", HALF_BYTES)):
+            with pytest.raises(UsageError):
+                spool.append(ALICE, beyond)
+        assert spool.append(ALICE, part(b"x", HALF_BYTES - 1)) == HALF_BYTES
+        with pytest.raises(UsageError):
+            spool.append(ALICE, part(b"x", HALF_BYTES))
+        assert spool.sizes(ALICE)[Half.C0] == HALF_BYTES
+
     def test_a_full_spool_sends_away(self, spool: UploadSpool) -> None:
         spool.reserve(ALICE, HALF_BYTES)
         spool.reserve(BOB, HALF_BYTES)
