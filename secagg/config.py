@@ -181,7 +181,9 @@ def _explained(
 def _nearest(model: type[Settings], location: _Location) -> str:
     known = _keys_beside(model, location)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Remove it; there are: {', '.join(known)}"
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Remove it; there are: {', '.join(known)}" if known else "Remove it"
 
 
 def _keys_beside(model: type[Settings], location: _Location) -> list[str]:

@@ -47,6 +47,13 @@ def test_a_file_names_itself(tmp_path: Path) -> None:
         load_job(path)
 
 
+def test_a_typing_error_inside_a_list_is_named_by_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(SAMPLE.read_text().replace("dtype", "type"))
+    with pytest.raises(ConfigError, match=r"tensors\.0\.type is not a setting\. Remove it\."):
+        load_job(path)
+
+
 @pytest.mark.parametrize(
     ("text", "shape", "dtype"),
     [("w:64x32:float64", (64, 32), "float64"), ("w:5", (5,), "float32"), ("w::float16", (), "float16")],
