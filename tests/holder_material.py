@@ -7,14 +7,13 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from he.ciphertext import chunk_to_bytes
 from he.ring import Residues
 from secagg import transcript
-from secagg.errors import SecAggError
 from secagg.ids import ClientId, Digest, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import (
     Dealing,
@@ -24,6 +23,7 @@ from secagg.messages.ceremony import (
     SeedOpening,
     Trial,
     TrialBundle,
+    Verdict,
 )
 from secagg.messages.round import Approval, FrozenRoster, Join, Upload
 from secagg.messages.signed import Authenticated
@@ -46,16 +46,20 @@ from secagg.roles.key_holder.request import ComputedHalf, Request
 from secagg.roles.key_holder.state import CeremonyState, New
 from secagg.signing import SignedMessage
 
-M = TypeVar("M")
 ALL_HOLDERS = tuple(HolderId(name) for name in ("north", "east", "south", "west", "middle"))
 _UNSIGNED = SignedMessage(payload=b"", signature=b"", certificate=b"")
 
 
-def signed(message: M) -> Authenticated[M]:
+def signed(message: object) -> Authenticated[Any]:
     """Stand in for the codec: a message whose signature was verified."""
     holder = getattr(message, "holder", None)
     role, name = (Role.KEY_HOLDER, holder) if holder else (Role.CLIENT, getattr(message, "client", "nobody"))
     return Authenticated(message=message, party=Party(role=role, name=str(name)), signed=_UNSIGNED)
+
+
+def with_changes(value: Any, **changes: Any) -> Any:
+    """Return a frozen value with some fields changed, whatever its type."""
+    return replace(value, **changes)
 
 
 @cache
@@ -125,7 +129,7 @@ class HolderRoom:
             own["sealed"] = reply.sealed
         if isinstance(reply.message, Trial):
             own["answer"] = reply.attachment
-        self.states[holder] = replace(self.states[holder], **own)
+        self.states[holder] = with_changes(self.states[holder], **own)
 
     def everyone(self, make: Callable[[HolderId], CeremonyEvent]) -> list[Reply]:
         return [self.tell(holder, make(holder)) for holder in self.holders]
@@ -148,7 +152,7 @@ class HolderRoom:
         wanted = tuple(receivers)
         return tuple(
             DealingBundle(
-                dealing=signed(reply.message),  # type: ignore[arg-type]
+                dealing=signed(reply.message),
                 sealed={receiver: reply.sealed[receiver] for receiver in wanted},
             )
             for reply in dealings
@@ -166,7 +170,7 @@ class HolderRoom:
 
     def trials(self) -> tuple[TrialBundle, ...]:
         replies = [self.said[holder, Trial] for holder in self.holders]
-        return tuple(TrialBundle(trial=signed(one.message), answer=one.attachment) for one in replies)  # type: ignore[arg-type]
+        return tuple(TrialBundle(trial=signed(one.message), answer=one.attachment) for one in replies)
 
     def certify(self) -> list[Reply]:
         trials = self.try_key()
@@ -175,13 +179,13 @@ class HolderRoom:
     def open_seeds(self, holders: Iterable[HolderId] | None = None) -> tuple[Authenticated[SeedOpening], ...]:
         trials = self.trials()
         asked = tuple(holders or self.holders)
-        return tuple(signed(self.tell(one, SeedAsked(trials=trials)).message) for one in asked)  # type: ignore[misc]
+        return tuple(signed(self.tell(one, SeedAsked(trials=trials)).message) for one in asked)
 
     def blame(self, openings: tuple[Authenticated[SeedOpening], ...]) -> dict[HolderId, tuple[HolderId, ...]]:
         bundles = self.bundles([self.said[one, Dealing] for one in self.holders], self.holders)
         event = BlameAsked(openings=openings, dealings=bundles)
         verdicts = {one.message.holder: self.tell(one.message.holder, event).message for one in openings}
-        return {holder: verdict.liars for holder, verdict in verdicts.items()}  # type: ignore[union-attr]
+        return {holder: verdict.liars for holder, verdict in verdicts.items() if isinstance(verdict, Verdict)}
 
 
 @dataclass(frozen=True, kw_only=True)

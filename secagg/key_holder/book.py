@@ -13,9 +13,10 @@ from typing import Final, TypeVar
 
 import structlog
 
+from he.errors import FormatError
 from he.key_share import KeyShare
 from secagg import codec
-from secagg.errors import BusyError, NotFoundError, WrongPhaseError
+from secagg.errors import BusyError, MessageError, NotFoundError, StorageError, WrongPhaseError
 from secagg.ids import Digest, HolderId, KeyId
 from secagg.key_holder.contributions import SumOfC1
 from secagg.key_holder.store import HolderStore, StoredShare
@@ -184,8 +185,15 @@ class RoundBook:
             if stored.expires_at <= self.clock():
                 await self.run(self.store.destroy_share, stored.key_id)
             else:
-                self._rounds[stored.ceremony_digest] = await self.run(self._opened, stored)
+                await self._restore_share(stored)
         return self.shares
+
+    async def _restore_share(self, stored: StoredShare) -> None:
+        """Take up one share; one that is damaged is of no use, and must not keep the others from theirs."""
+        try:
+            self._rounds[stored.ceremony_digest] = await self.run(self._opened, stored)
+        except (StorageError, MessageError, FormatError) as error:
+            _log.error("a stored key cannot be used", key=stored.key_id.hex(), cause=str(error))
 
     def _opened(self, stored: StoredShare) -> HeldRound:
         plan: CeremonyPlan = codec.ceremony_plan_from_bytes(stored.ceremony_plan)

@@ -66,7 +66,7 @@ from secagg.tls_identity import TlsIdentity
 from secagg.transport import error_from_rpc, open_channel
 from secagg.wire.v1 import key_holder_service_pb2 as pb
 from secagg.wire.v1.key_holder_service_pb2_grpc import KeyHolderServiceStub
-from tests.holder_material import ceremony_plan, job_spec
+from tests.holder_material import ceremony_plan, job_spec, with_changes
 from tests.pki_material import COORDINATOR, OPERATOR, Deployment, deployment
 
 SECONDS = 30.0
@@ -547,7 +547,8 @@ async def test_metrics_count_what_was_answered(house: House) -> None:
     opening = await opening_of(house)
     await opening.approve(NORTH)
     assert server.metrics_port
-    registry = server._metrics_server._server.registry  # type: ignore[union-attr]
+    assert server._metrics_server is not None
+    registry = server._metrics_server._server.registry
     assert registry.get_sample_value("secagg_key_holder_answered_total", {"kind": "Approval"}) == 1
     assert registry.get_sample_value("secagg_key_holder_shares") == 1
     bytes_read = sum(half.nbytes for half in opening.c1())
@@ -633,7 +634,7 @@ def lying_trial(liar: Liar, dealings: tuple[DealingBundle, ...]) -> TrialBundle:
     answer = reply.attachment[:-1] + bytes([reply.attachment[-1] ^ 1])
     assert isinstance(reply.message, Trial)
     trial = replace(reply.message, answer_digest=hashlib.sha256(answer).digest())
-    liar.state = replace(liar.state, trial=trial, answer=answer)  # type: ignore[type-var, call-arg]
+    liar.state = with_changes(liar.state, trial=trial, answer=answer)
     return TrialBundle(trial=authenticated(liar.identity, trial), answer=answer)
 
 

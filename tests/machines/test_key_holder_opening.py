@@ -1,6 +1,7 @@
 """What a key holder checks before it approves and before it answers (docs/protocol.md, section 6)."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from secagg import transcript
 from secagg.errors import ConflictError, FaultyClientError, FaultyCoordinatorError, WrongPhaseError
 from secagg.ids import ClientId, Digest, HolderId, KeyId, RoundNumber
 from secagg.messages.round import Approval
+from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup, RoundPlan
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder import opening
@@ -47,9 +49,9 @@ REQUEST = request_of(PLAN, [ALICE, BOB], absent=[CAROL])
 DIGEST = request_digest_of(REQUEST)
 
 
-def state_of(**changes: object) -> OpeningState:
+def state_of(**changes: Any) -> OpeningState:
     state = OpeningState(holder=NORTH, policy=HolderPolicy(), ceremony=CEREMONY, key_id=KEY_ID)
-    return replace(state, **changes)  # type: ignore[arg-type]
+    return replace(state, **changes)
 
 
 def asked(request: Request = REQUEST, computed: tuple[ComputedHalf, ...] = HALVES) -> ApprovalAsked:
@@ -61,10 +63,10 @@ def approved() -> OpeningState:
 
 
 def decryption(
-    approvals: tuple[object, ...] | None = None, *, key_id: KeyId = KEY_ID, digest: Digest = DIGEST
+    approvals: tuple[Authenticated[Approval], ...] | None = None, *, key_id: KeyId = KEY_ID, digest: Digest = DIGEST
 ) -> DecryptionAsked:
     shown = approvals_of(KEY_ID, DIGEST, [NORTH, EAST, SOUTH]) if approvals is None else approvals
-    return DecryptionAsked(key_id=key_id, request_digest=digest, approvals=shown)  # type: ignore[arg-type]
+    return DecryptionAsked(key_id=key_id, request_digest=digest, approvals=shown)
 
 
 def refuse_everywhere(request: Request, error: type[Exception], match: str) -> None:
@@ -74,13 +76,13 @@ def refuse_everywhere(request: Request, error: type[Exception], match: str) -> N
             opening.step(state_of(), event)
 
 
-def with_roster(request: Request, **changes: object) -> Request:
-    return replace(request, roster=replace(request.roster, **changes))  # type: ignore[arg-type]
+def with_roster(request: Request, **changes: Any) -> Request:
+    return replace(request, roster=replace(request.roster, **changes))
 
 
-def with_upload(request: Request, place: int, **changes: object) -> Request:
+def with_upload(request: Request, place: int, **changes: Any) -> Request:
     uploads = list(request.uploads)
-    uploads[place] = signed(replace(uploads[place].message, **changes))  # type: ignore[arg-type]
+    uploads[place] = signed(replace(uploads[place].message, **changes))
     return replace(request, uploads=tuple(uploads))
 
 
@@ -203,7 +205,7 @@ def test_an_upload_for_another_roster_is_refused() -> None:
 @pytest.mark.parametrize(
     "change", [{"parameters_digest": Digest(bytes(32))}, {"level": 2}, {"scale": 2.0}, {"chunks": 2}, {"chunks": 4}]
 )
-def test_an_upload_that_does_not_fit_the_plan_names_its_client(change: dict[str, object]) -> None:
+def test_an_upload_that_does_not_fit_the_plan_names_its_client(change: dict[str, Any]) -> None:
     with pytest.raises(FaultyClientError) as raised:
         opening.step(state_of(), ApprovalOffered(request=with_upload(REQUEST, 1, **change)))
     assert raised.value.client_id == "bob"
@@ -222,7 +224,7 @@ def test_a_c1_that_was_not_committed_is_refused() -> None:
 
 
 @pytest.mark.parametrize("change", [{"nonce": bytes(32)}, {"root_c0": Digest(bytes(32))}])
-def test_an_upload_opens_its_own_commitment(change: dict[str, object]) -> None:
+def test_an_upload_opens_its_own_commitment(change: dict[str, Any]) -> None:
     with pytest.raises(FaultyClientError, match="commitment"):
         opening.step(state_of(), asked(with_upload(REQUEST, 1, **change)))
 
@@ -294,9 +296,9 @@ def test_after_a_restart_the_sum_has_to_be_shown_again() -> None:
 
 
 @pytest.mark.parametrize("change", [{"digest": Digest(bytes(32))}, {"key_id": KeyId(bytes(32))}])
-def test_another_request_than_the_approved_one_is_not_answered(change: dict[str, object]) -> None:
+def test_another_request_than_the_approved_one_is_not_answered(change: dict[str, Any]) -> None:
     with pytest.raises(ConflictError):
-        opening.step(approved(), decryption(**change))  # type: ignore[arg-type]
+        opening.step(approved(), decryption(**change))
 
 
 def test_a_quorum_for_another_request_is_not_answered() -> None:
@@ -318,7 +320,7 @@ def test_a_quorum_for_another_request_is_not_answered() -> None:
         approvals_of(KEY_ID, DIGEST, [NORTH, EAST, SOUTH, HolderId("stranger")]),
     ],
 )
-def test_less_than_a_quorum_gets_no_answer(shown: tuple[object, ...]) -> None:
+def test_less_than_a_quorum_gets_no_answer(shown: tuple[Authenticated[Approval], ...]) -> None:
     with pytest.raises(FaultyCoordinatorError):
         opening.step(approved(), decryption(shown))
 
@@ -341,6 +343,6 @@ def test_the_request_digest_covers_roster_and_contributors() -> None:
         request_digest_of(with_upload(REQUEST, 0, nonce=bytes(32))),
     }
     assert len(digests) == 4
-    assert DIGEST == transcript.request_digest(
-        PLAN.digest, REQUEST.uploads[0].message.roster_digest, [one.message for one in REQUEST.uploads]
-    )
+    roster_digest = REQUEST.uploads[0].message.roster_digest
+    uploads = [one.message for one in REQUEST.uploads]
+    assert transcript.request_digest(PLAN.digest, roster_digest, uploads) == DIGEST
