@@ -1,0 +1,325 @@
+"""A whole deployment of real processes for tests: real certificates, mutual TLS, SQLite, TenSEAL at the clients.
+
+One stands for all tests of a module; `heal` gives each test all its services in good health. Each test makes jobs of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+import numpy.typing as npt
+
+from secagg.client import AsyncClient, RoundResult
+from secagg.identity import Party, Role
+from secagg.ids import HolderId, JobId, RoundNumber
+from secagg.messages.round import HolderVerdict, Phase, RoundStatus
+from secagg.operator import AsyncOperatorClient
+from secagg.plan import CkksJob, Deadlines, JobSpec, TensorSpec
+from secagg.transport import TlsIdentity, open_channel
+from tests.live_process import LiveProcess, ReservedPort
+from tests.pki_material import deployment as make_authority
+from tests.round_cluster import ScriptedClient
+
+HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
+COORDINATOR = Party(role=Role.COORDINATOR, name="coordinator")
+OPERATOR = Party(role=Role.OPERATOR, name="olga")
+ROUND_SECONDS = 60.0
+WEIGHTS = (40.0, 30.0, 20.0, 50.0, 60.0)
+
+Update = Mapping[str, npt.NDArray[Any]]
+Outcome = RoundResult | BaseException
+
+_numbers = count(1)
+
+
+def live_job(**changes: Any) -> JobSpec:
+    """Return a small job under a name of its own; three clients fill its roster."""
+    fields: dict[str, Any] = {
+        "job": JobId(f"job-{next(_numbers)}"),
+        "purpose": "integration tests",
+        "tensors": (
+            TensorSpec(name="w", shape=(40, 60), dtype="float32"),
+            TensorSpec(name="b", shape=(7,), dtype="float64"),
+        ),
+        "protocol": CkksJob(holders=HOLDERS),
+        "min_contributors": 2,
+        "max_clients": 3,
+        "max_weight": 100.0,
+        "min_total_weight": 50.0,
+        "deadlines": live_deadlines(),
+    }
+    return JobSpec(**{**fields, **changes})
+
+
+def live_deadlines(**changes: float) -> Deadlines:
+    """Long enough never to matter, unless a test says otherwise."""
+    return Deadlines(**{**dict.fromkeys(Deadlines.__dataclass_fields__, 30.0), **changes})
+
+
+def updates_of(spec: JobSpec, names: Iterable[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Return an update within the clip bound for each client, always the same one for a name."""
+    made = {}
+    for name in names:
+        source = np.random.default_rng([*name.encode()])
+        made[name] = {
+            tensor.name: np.asarray(spec.clip * source.uniform(-0.9, 0.9, tensor.shape), dtype=tensor.dtype)
+            for tensor in spec.tensors
+        }
+    return made
+
+
+def largest_error(mean: Update, updates: Iterable[Update], weights: Iterable[float]) -> float:
+    """Return how far any coordinate of a mean is off the weighted mean in float64."""
+    given, known = list(updates), list(weights)
+    total = sum(known)
+    errors = []
+    for name, array in mean.items():
+        expected = sum(weight * one[name].astype(np.float64) for one, weight in zip(given, known, strict=True)) / total
+        errors.append(np.abs(array.astype(np.float64) - expected).max())
+    return float(max(errors))
+
+
+def verdicts(status: RoundStatus) -> dict[str, HolderVerdict]:
+    """Return what a round says of each key holder."""
+    return {one.holder: one.verdict for one in status.holders}
+
+
+class LiveDeployment:
+    """Processes and certificates; `close` ends all of them.
+
+    Args:
+        directory: private to this deployment.
+        values_limit: most values of a job that the key holders' own policy takes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = make_authority(directory / "pki")
+        self.ports = {name: ReservedPort() for name in (*HOLDERS, "coordinator", "metrics")}
+        self.addresses: dict[str, str] = {name: self.ports[name].address for name in HOLDERS}
+        self.services: dict[str, LiveProcess] = {}
+        self._lies: dict[str, str] = {}
+        self._channels: list[grpc.aio.Channel] = []
+        self._clients: list[AsyncClient] = []
+        self._operators: list[AsyncOperatorClient] = []
+        self._shown: dict[str, int] = {}
+
+    @property
+    def coordinator(self) -> LiveProcess:
+        return self.services["coordinator"]
+
+    @property
+    def address(self) -> str:
+        return self.ports["coordinator"].address
+
+    def start(self) -> None:
+        """Start everything at once; return when all of it serves."""
+        for holder in HOLDERS:
+            self._add(holder, ["secagg.cli.main", "key-holder", "serve", "--config", str(self.holder_config(holder))])
+        config = str(self.coordinator_config())
+        self._add("coordinator", ["secagg.cli.main", "coordinator", "serve", "--config", config])
+        self.start_services(self.services)
+
+    def _add(self, name: str, arguments: list[str]) -> None:
+        log = self.directory / f"{name}.log"
+        self.services[name] = LiveProcess(name=name, arguments=arguments, log=log)
+
+    def start_services(self, names: Iterable[str]) -> None:
+        """Start these together, which is faster on two cores than one after another."""
+        chosen = [self.services[name] for name in names]
+        for service in chosen:
+            service.start()
+        for service in chosen:
+            service.wait_until_ready()
+
+    def heal(self) -> None:
+        """Start what is dead, wake what is frozen, and put an honest holder in every liar's place."""
+        for name in [*self._lies]:
+            self._lies.pop(name)
+            self.services[name].end()
+            self._add(name, ["secagg.cli.main", "key-holder", "serve", "--config", str(self.holder_config(name))])
+        for service in self.services.values():
+            if service.frozen:
+                service.thaw()
+        self.start_services([name for name, service in self.services.items() if not service.running])
+
+    def corrupt(self, *holders: HolderId, lie: str) -> None:
+        """Put a process in these holders' places that is honest but for one lie of `tests.misbehaving_holder`."""
+        for holder in holders:
+            self.services[holder].end()
+            self._lies[holder] = lie
+            self._add(holder, ["tests.misbehaving_holder", lie, str(self.holder_config(holder))])
+        self.start_services(holders)
+
+    def close(self) -> None:
+        """End every process and let go of the ports."""
+        for service in self.services.values():
+            service.ask_to_end()
+        for service in self.services.values():
+            service.end()
+        for port in self.ports.values():
+            port.release()
+
+    def new_log_text(self) -> str:
+        """Return what every service logged since this was asked last."""
+        parts = []
+        for name, service in self.services.items():
+            text = service.text(whole=True)
+            parts.append(f"== {name}\n{text[self._shown.get(name, 0) :]}")
+            self._shown[name] = len(text)
+        return "\n".join(parts)
+
+    def path(self, role: Role, name: str) -> Path:
+        """Return the directory of a certificate, issued when it is first asked for."""
+        party = Party(role=role, name=name)
+        directory = self.authority.pki.path_of(party)
+        return directory if directory.exists() else self.authority.issue(party)
+
+    def identity(self, role: Role, name: str) -> TlsIdentity:
+        return TlsIdentity.load(self.path(role, name), at=datetime.now(UTC))
+
+    def holder_config(self, name: str, **changes: str) -> Path:
+        lines = {
+            "listen": f'"{self.ports[name].address}"',
+            "identity": f'"{self.path(Role.KEY_HOLDER, name)}"',
+            "data_dir": f'"{self.directory / name}"',
+            "grace_seconds": "1",
+            "sealing.passphrase": '"correct horse battery staple"',
+            "policy.holders": f"{[*HOLDERS]}",
+            "policy.min_holders": "4",
+            "policy.min_threshold": "3",
+            **changes,
+        }
+        return self._write(name, lines)
+
+    def coordinator_config(self, **changes: str) -> Path:
+        lines = {
+            "listen": f'"{self.address}"',
+            "metrics_listen": f'"{self.ports["metrics"].address}"',
+            "identity": f'"{self.path(Role.COORDINATOR, COORDINATOR.name)}"',
+            "data_dir": f'"{self.directory / "coordinator"}"',
+            "grace_seconds": "1",
+            **{f"key_holders.{name}": f'"{address}"' for name, address in self.addresses.items()},
+            **changes,
+        }
+        return self._write("coordinator", lines)
+
+    def client_config(self, name: str, *, role: Role = Role.CLIENT) -> Path:
+        lines = {
+            "identity": f'"{self.path(role, name)}"',
+            "spool_dir": f'"{self.spool(name)}"',
+            "coordinator.address": f'"{self.address}"',
+            "coordinator.name": f'"{COORDINATOR.name}"',
+            "policy.holders": f"{[*HOLDERS]}",
+            "policy.min_contributors": "2",
+        }
+        return self._write(f"{role}-{name}", lines)
+
+    def _write(self, name: str, lines: Mapping[str, str]) -> Path:
+        path = self.directory / f"{name}.toml"
+        path.write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
+        return path
+
+    def spool(self, name: str) -> Path:
+        """Return the directory in which a client's ciphertexts wait."""
+        return self.directory / "spools" / name
+
+    def client(self, name: str, *, role: Role = Role.CLIENT) -> AsyncClient:
+        """Return a client of the SDK; `hang_up` closes it."""
+        made = AsyncClient.from_config(self.client_config(name, role=role))
+        self._clients.append(made)
+        return made
+
+    def channel(self, identity: TlsIdentity) -> grpc.aio.Channel:
+        made = open_channel(self.address, identity, target=COORDINATOR)
+        self._channels.append(made)
+        return made
+
+    def scripted(self, name: str, *, signing_as: TlsIdentity | None = None) -> ScriptedClient:
+        """Return a client that does each step when the test says so, and whatever else the test wants."""
+        return ScriptedClient(self, self.identity(Role.CLIENT, name))  # type: ignore[arg-type]
+
+    def operator(self, role: Role = Role.OPERATOR, name: str = OPERATOR.name) -> AsyncOperatorClient:
+        made = AsyncOperatorClient(self.address, self.identity(role, name), coordinator=COORDINATOR)
+        self._operators.append(made)
+        return made
+
+    async def hang_up(self) -> None:
+        """Close every connection that a test opened."""
+        for one in (*self._clients, *self._operators, *self._channels):
+            await one.close()
+        self._clients.clear()
+        self._operators.clear()
+        self._channels.clear()
+
+    async def create(self, spec: JobSpec) -> JobSpec:
+        await self.operator().create_job(spec)
+        return spec
+
+    async def reached(self, spec: JobSpec, *phases: Phase, round: int = 1) -> RoundStatus:
+        """Watch a round until it is in one of the phases, or ended."""
+        async with asyncio.timeout(ROUND_SECONDS):
+            async for status in self.operator().watch_rounds(spec.job, RoundNumber(round)):
+                if status.phase in phases or status.phase.ended:
+                    return status
+        raise AssertionError(f"round {round} of {spec.job} was lost from sight")
+
+    async def ended(self, spec: JobSpec, round: int = 1) -> RoundStatus:
+        return await self.reached(spec, round=round)
+
+    async def published(self, spec: JobSpec, names: Iterable[str], *, after: int = 0) -> RoundStatus:
+        """Let honest clients take part in the next round, and hold the mean of all of them against plain averaging."""
+        results = await self.take_part(spec, names, after=after)
+        weights, updates = weights_of(results), updates_of(spec, results)
+        for result in results.values():
+            assert isinstance(result, RoundResult), repr(result)
+            assert result.contributors == tuple(sorted(results))
+            assert largest_error(result.mean, updates.values(), weights.values()) < error_bound(spec, weights)
+        return await self.ended(spec, after + 1)
+
+    async def take_part(self, spec: JobSpec, names: Iterable[str], *, after: int = 0) -> dict[str, Outcome]:
+        """Let clients of the SDK take part at once; return what each of them got, errors included."""
+        chosen = list(names)
+        updates, weights = updates_of(spec, chosen), weights_of(chosen)
+        async with asyncio.timeout(ROUND_SECONDS):
+            outcomes = await asyncio.gather(
+                *(
+                    self.client(name).participate(spec.job, updates[name], weights[name], after_round=after)
+                    for name in chosen
+                ),
+                return_exceptions=True,
+            )
+        return dict(zip(chosen, outcomes, strict=True))
+
+
+def weights_of(names: Iterable[str]) -> dict[str, float]:
+    """Return the weight of each client, by its place in the order of the names."""
+    return dict(zip(sorted(names), WEIGHTS, strict=False))
+
+
+def error_bound(spec: JobSpec, weights: Mapping[str, float]) -> float:
+    """Return six deviations of an entry of the mean, as the plan has it for these contributors, and the dtype's rounding."""
+    total = sum(weights.values()) / spec.max_weight
+    deviation = spec.parameters(len(spec.protocol.holders)).mean_error(len(weights), total)
+    coarsest = max(float(np.finfo(tensor.dtype).eps) for tensor in spec.tensors)
+    return 6 * deviation + spec.clip * coarsest
+
+
+@asynccontextmanager
+async def visited(deployment: LiveDeployment) -> AsyncIterator[LiveDeployment]:
+    """Lend a deployment to one test, in good health; what was logged meanwhile is shown when the test fails."""
+    deployment.heal()
+    deployment.new_log_text()
+    try:
+        yield deployment
+    finally:
+        await deployment.hang_up()
+        print(deployment.new_log_text())
