@@ -6,6 +6,7 @@ An effect is carried out before the state changes and before anything is sent: w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import structlog
 from he.errors import FormatError
 from he.key_share import KeyShare
 from secagg import codec
-from secagg.errors import BusyError, MessageError, NotFoundError, StorageError, WrongPhaseError
+from secagg.errors import BusyError, MessageError, NotFoundError, SecAggError, StorageError, WrongPhaseError
 from secagg.ids import Digest, HolderId, KeyId
 from secagg.key_holder.contributions import SumOfC1
 from secagg.key_holder.store import HolderStore, StoredShare
@@ -35,6 +36,8 @@ from secagg.roles.key_holder.opening import (
     RoundEnded,
 )
 from secagg.roles.key_holder.state import CeremonyState, Ended
+
+EXPIRY_RETRY_SECONDS: Final = 5.0
 
 _log: Final = structlog.get_logger("secagg.key_holder")
 T = TypeVar("T")
@@ -249,19 +252,27 @@ class RoundBook:
     async def expire_for_ever(self) -> None:
         """End every round when its time is over, until this is cancelled."""
         while True:
-            for held in [one for one in self.rounds if one.expires_at <= self.clock()]:
-                _log.info("round expired", ceremony=held.ceremony_digest.hex())
-                await self.end(held.ceremony_digest, Expired())
-            await self._wait_for_change_or_expiry()
+            ended = [await self._expire(held) for held in self.rounds if held.expires_at <= self.clock()]
+            await self._wait_for_change(self._seconds_to_next() if all(ended) else EXPIRY_RETRY_SECONDS)
 
-    async def _wait_for_change_or_expiry(self) -> None:
-        self._changed.clear()
-        seconds = min((held.expires_at - self.clock() for held in self.rounds), default=None)
+    async def _expire(self, held: HeldRound) -> bool:
+        """End one round; a store that fails now may not fail later, so the others must not wait for it."""
         try:
-            async with asyncio.timeout(None if seconds is None else max(seconds, 0.0)):
+            await self.end(held.ceremony_digest, Expired())
+        except SecAggError as error:
+            _log.error("an expired round could not be ended", cause=str(error))
+            return False
+        _log.info("round expired", ceremony=held.ceremony_digest.hex())
+        return True
+
+    def _seconds_to_next(self) -> float | None:
+        return min((max(held.expires_at - self.clock(), 0.0) for held in self.rounds), default=None)
+
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
 
 def _sealing_context(key_id: KeyId, ceremony_digest: Digest) -> bytes:

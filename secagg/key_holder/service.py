@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from secagg import codec
 from secagg.errors import NotAllowedError
-from secagg.identity import Signer
+from secagg.identity import Party, Signer
 from secagg.key_holder.book import RoundBook
 from secagg.key_holder.ceremonies import Ceremonies
 from secagg.key_holder.metrics import KeyHolderMetrics
@@ -97,6 +97,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self, request_iterator: AsyncIterator[wire.TryKeyRequest], context: Context
     ) -> wire.TryKeyResponse:
         """Step 4.5."""
+        self._check_caller()
         first, bundles, content = await read_dealings(request_iterator)
         self._admit(first.request_id, content)
         event = await self._book.run(self._reader.dealings, bundles)
@@ -123,6 +124,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self, request_iterator: AsyncIterator[wire.LayBlameRequest], context: Context
     ) -> wire.LayBlameResponse:
         """Step 4.8."""
+        self._check_caller()
         first, bundles, content = await read_dealings(request_iterator)
         self._admit(first.request_id, content)
         event = await self._book.run(self._reader.blame, cast("wire.LayBlameRequest", first), bundles)
@@ -133,6 +135,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self, request_iterator: AsyncIterator[wire.ApproveRequest], context: Context
     ) -> wire.ApproveResponse:
         """Steps 6.1 and 6.2."""
+        self._check_caller()
         requests = aiter(request_iterator)
         header = await read_header(requests)
         self._admit(header.request_id, header)
@@ -158,10 +161,14 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         await self._book.end(digest_of(request.ceremony_digest, "ceremony_digest"), RoundEnded())
         return wire.EndRoundResponse()
 
-    def _admit(self, request_id: str, content: Message | bytes) -> None:
+    def _check_caller(self) -> Party:
         caller = current_caller()
         if self._coordinators and caller.name not in self._coordinators:
             raise NotAllowedError(f"{caller} is not one of the coordinators that this key holder answers")
+        return caller
+
+    def _admit(self, request_id: str, content: Message | bytes) -> None:
+        caller = self._check_caller()
         data = content if isinstance(content, bytes) else content.SerializeToString(deterministic=True)
         self._request_ids.verify(str(caller), request_id, data)
 

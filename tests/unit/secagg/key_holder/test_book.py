@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from secagg.errors import BusyError, NotFoundError, PolicyError, WrongPhaseError
+from secagg.errors import BusyError, NotFoundError, PolicyError, StorageError, WrongPhaseError
 from secagg.ids import Digest, HolderId, KeyId
 from secagg.key_holder.book import Limits, RoundBook
 from secagg.key_holder.ceremonies import Ceremonies
@@ -131,6 +131,29 @@ async def test_the_timer_is_set_anew_for_every_round(make: Callable[[], Desk]) -
     await desk.ceremonies.begin(ceremony_plan(job_spec(), round=2))
     await until(lambda: [one.ceremony_digest for one in desk.book.rounds] != [held.ceremony_digest])
     await until(lambda: held not in desk.book.rounds)
+    expiring.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await expiring
+
+
+async def test_a_round_that_cannot_be_ended_now_is_ended_later(
+    make: Callable[[], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secagg.key_holder.book.EXPIRY_RETRY_SECONDS", 0.01)
+    desk = make()
+    effect = await hold_share(desk)
+    failures = [StorageError("the disk is full")] * 2
+
+    def fail_twice(key_id: KeyId) -> None:
+        if failures:
+            raise failures.pop()
+        HolderStore.destroy_share(desk.store, key_id)
+
+    monkeypatch.setattr(desk.store, "destroy_share", fail_twice)
+    desk.clock.seconds += effect.plan.spec.deadlines.total_seconds
+    expiring = asyncio.create_task(desk.book.expire_for_ever())
+    await until(lambda: not desk.book.rounds)
+    assert (failures, desk.store.shares()) == ([], ())
     expiring.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await expiring
