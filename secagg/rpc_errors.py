@@ -21,6 +21,9 @@ _SILENCE: Final = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "it did not answer within the deadline",
     grpc.StatusCode.CANCELLED: "the call was cancelled before it answered",
 }
+# What grpc.aio makes itself of a call that ends, for whatever reason, while a message of its stream is being written: the
+# peer's own status is lost. Who asks again learns it.
+_BROKEN_STREAM: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core.")
 
 
 class FailedCall(Protocol):
@@ -56,6 +59,8 @@ def error_from_rpc(error: FailedCall, *, party: str = "the server") -> KnownErro
         return restore(party=party, status=status.name, name=name, text=text, fields=encoded)
     if status in _SILENCE:
         return UnreachableError(party, _SILENCE[status])
+    if (status, text) == _BROKEN_STREAM:
+        return UnreachableError(party, "the call broke while something was being sent")
     return restore(party=party, status=status.name, name="", text=text, fields=b"")
 
 
