@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import codec
-from secagg.certificates import extended_usages, new_private_key
+from secagg.certificates import new_private_key
 from secagg.codec import signed as signed_codec
 from secagg.errors import CertificateError, MessageError, PlanError
 from secagg.identity import Party, Role, SignedMessage, Signer, TrustRoot
-from secagg.ids import HolderId, JobId, KeyId, RoundNumber
+from secagg.ids import ClientId, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, KeyStatement, SeedOpening, Trial, Verdict
 from secagg.messages.job import JobState, JobStatus
 from secagg.messages.round import (
@@ -31,12 +31,14 @@ from secagg.messages.round import (
     RoundStatus,
     Upload,
 )
+from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, Deadlines, JobSpec, RoundPlan, TensorSpec
+from secagg.trust import extended_usages
 from secagg.wire.v1 import ceremony_pb2, operator_service_pb2, plan_pb2, round_pb2, signed_pb2
 from tests.pki_material import NOW, Crafted, authority
 
 DIGESTS = st.binary(min_size=32, max_size=32)
-NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
+NAMES: st.SearchStrategy[Any] = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 COUNTS = st.integers(0, 2**32 - 1)
 REALS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -173,7 +175,7 @@ def test_a_signed_message_arrives_as_it_was_sent(kind: type, data: st.DataObject
     signer = _signer(ROLES.get(kind, Role.KEY_HOLDER), name)
     trust, _ = _trusted()
     sent = codec.signed_from_bytes(codec.signed_to_bytes(codec.sign(message, signer)))
-    arrived = codec.authenticate(sent, kind, trust=trust, at=NOW)
+    arrived: Authenticated[Any] = codec.authenticate(sent, kind, trust=trust, at=NOW)
     assert arrived.message == message
     assert arrived.party == signer.party
     assert arrived.signed == sent
@@ -236,8 +238,8 @@ def _readers() -> dict[str, tuple[Callable[[bytes], object], bytes]]:
     plan = RoundPlan(spec=spec, round=RoundNumber(1), protocol=CkksRound(key_id=KeyId(bytes(32)), group=group))
     ceremony = CeremonyPlan(spec=spec, round=RoundNumber(1), attempt=1, group=group)
     join = codec.sign(
-        Join(plan_digest=plan.digest, client="alice", commitment=bytes(32)), _signer(Role.CLIENT, "alice")
-    )  # type: ignore[arg-type]
+        Join(plan_digest=plan.digest, client=ClientId("alice"), commitment=bytes(32)), _signer(Role.CLIENT, "alice")
+    )
     roster = round_pb2.FrozenRoster(plan_digest=plan.digest, joins=[codec.signed_to_wire(join)])
     bundle = ceremony_pb2.PublicKeyBundle(plan=codec.ceremony_plan_to_wire(ceremony), b=b"b")
     status = codec.round_status_to_wire(RoundStatus(job=spec.job, round=RoundNumber(1), phase=Phase.OPEN, plan=plan))

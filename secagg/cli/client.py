@@ -1,0 +1,185 @@
+"""``secagg client``: take part in a round with an update from a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from secagg.cli.errors import friendly_errors
+
+if TYPE_CHECKING:
+    from secagg.client import Client, Progress, RoundResult
+
+ENV_PREFIX: Final = "SECAGG_CLIENT_"
+DEFAULT_CONFIG: Final = Path("client.toml")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Take part in a round. Programs use the Python classes secagg.client.Client and AsyncClient.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `submit` a sub-command, also while it is the only one."""
+
+
+@app.command()
+@friendly_errors
+def submit(  # noqa: PLR0913 - every option of a command is an argument
+    *,
+    job: Annotated[str, typer.Option(help="The job's name.")],
+    update: Annotated[
+        Path, typer.Option(metavar="FILE.npz", help="The update: arrays with the job's names, shapes and dtypes.")
+    ],
+    weight: Annotated[
+        float, typer.Option(help="How much it counts, such as its number of examples; at most the job's max_weight.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="MEAN.npz", help="Where the weighted mean of all updates goes.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=f"{ENV_PREFIX}CONFIG",
+            help="TOML file as docs/samples/client.toml; client.toml of this directory, if there is one.",
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where the coordinator listens, instead of the file's address."),
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="Directory that `secagg pki issue client NAME` made, instead of the file's."),
+    ] = None,
+    holder: Annotated[
+        list[str] | None,
+        typer.Option(help="A key holder that you trust, instead of the file's. Repeat it for each of them."),
+    ] = None,
+    after_round: Annotated[int, typer.Option(min=0, help="Take part in a round later than this one.")] = 0,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for a round that can be joined.")
+    ] = 3600.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")] = False,
+) -> None:
+    """Encrypt an update, have it added up with those of others, and write the mean.
+
+    The update is submitted to one round only. If that round fails, nothing is written, and it is for you to decide whether
+    to submit it again.
+    """
+    from secagg.client import npz
+
+    arrays = npz.read_arrays(update)
+    npz.check_writable(out)
+    signal.signal(signal.SIGTERM, _interrupted)
+    with _client(config, coordinator, identity, holder) as client, _progress_bars() as progress:
+        result = client.participate(
+            job, arrays, weight, after_round=after_round, progress=progress, join_timeout_seconds=wait_seconds
+        )
+    npz.write_arrays(out, result.mean)
+    _say(job, out, result, as_json=as_json)
+
+
+def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
+    if as_json:
+        fields = {
+            "job": job,
+            "round": result.round,
+            "contributors": list(result.contributors),
+            "total_weight": result.total_weight,
+            "clipped": result.clipped,
+            "uploaded_bytes": result.uploaded_bytes,
+            "out": str(out),
+        }
+        typer.echo(json.dumps(fields))
+        return
+    typer.echo(
+        f"Round {result.round} of job {job}: {len(result.contributors)} updates, total weight {result.total_weight:g}."
+    )
+    if result.clipped:
+        typer.echo(f"{result.clipped:,} entries of your update were beyond the job's clip bound and were clipped.")
+    typer.echo(f"The mean is in {out}.")
+
+
+def _client(config: Path | None, coordinator: str | None, identity: Path | None, holders: list[str] | None) -> Client:
+    """Return a client with the settings that hold: options, then the environment, then a file.
+
+    Raises:
+        ConfigError: something is missing or does not fit.
+        CertificateError: the certificate does not count now, or is not a client's.
+    """
+    from secagg.client import Client
+    from secagg.client.config import ClientSettings
+    from secagg.config import load_settings
+    from secagg.identity import Role
+    from secagg.transport import TlsIdentity
+
+    path = DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.is_file() else config
+    settings = load_settings(ClientSettings, path, ENV_PREFIX, environment=_given(coordinator, identity, holders))
+    return Client(
+        settings.coordinator.address,
+        coordinator=settings.coordinator.name,
+        identity=TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
+        policy=settings.policy.policy(),
+        spool_dir=settings.spool_dir,
+    )
+
+
+def _given(coordinator: str | None, identity: Path | None, holders: list[str] | None) -> dict[str, str]:
+    given = dict(os.environ)
+    if coordinator is not None:
+        given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = coordinator
+    if identity is not None:
+        # As a person means it: from here, not from the directory of a file.
+        given[f"{ENV_PREFIX}IDENTITY"] = str(identity.absolute())
+    if holders:
+        given[f"{ENV_PREFIX}POLICY__HOLDERS"] = json.dumps(holders)
+    return given
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[Progress], None] | None]:
+    """Show one bar on a terminal, and nothing anywhere else."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
+        task = bars.add_task("waiting for a round", total=None)
+
+        def show(progress: Progress) -> None:
+            total = progress.total or None
+            bars.update(task, description=_description(progress), completed=progress.done, total=total)
+
+        yield show
+
+
+def _description(progress: Progress) -> str:
+    from secagg.messages.round import Phase
+
+    if not progress.round:
+        return "waiting for a round"
+    what = {
+        Phase.OPEN: "encrypting" if progress.done < progress.total else "waiting for the roster",
+        Phase.UPLOADING: "uploading" if progress.done < progress.total else "waiting for the others",
+        Phase.APPROVING: "key holders check",
+        Phase.DECRYPTING: "key holders open the sum",
+        Phase.PUBLISHED: "published",
+    }.get(progress.phase, progress.phase.value)
+    return f"round {progress.round}: {what}"
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
