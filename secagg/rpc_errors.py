@@ -23,7 +23,7 @@ _SILENCE: Final = {
 }
 # What grpc.aio makes itself of a call that ends, for whatever reason, while a message of its stream is being written: the
 # peer's own status is lost. Who asks again learns it.
-_BROKEN_STREAM: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core.")
+_BROKEN_STREAM: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 
 
 class FailedCall(Protocol):
