@@ -25,7 +25,6 @@ from secagg.messages.round import Phase, Upload
 from secagg.messages.signed import Authenticated
 from secagg.roles.coordinator.events import JoinReceived
 from secagg.wire.v1 import client_service_pb2 as pb
-from secagg.wire.v1 import round_pb2
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceServicer
 from secagg.wire.v1.signed_pb2 import Signed
 
@@ -91,9 +90,11 @@ class ClientServicer(ClientServiceServicer):
 
     @staticmethod
     def _stored_roster(record: RoundRecord) -> pb.WaitForRosterResponse:
-        roster = None if record.roster is None else round_pb2.FrozenRoster.FromString(record.roster)
-        phase = codec.phase_to_wire(record.status.phase)
-        return pb.WaitForRosterResponse(phase=phase, reason=record.status.reason, roster=roster)
+        status = record.status
+        answer = pb.WaitForRosterResponse(phase=codec.phase_to_wire(status.phase), reason=status.reason)
+        if record.roster is not None:
+            answer.roster.ParseFromString(record.roster)
+        return answer
 
     async def GetUploadOffsets(
         self, request: pb.GetUploadOffsetsRequest, context: Context

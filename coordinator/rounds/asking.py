@@ -24,22 +24,31 @@ _TRIES: Final = 2
 _PAUSE_SECONDS: Final = 1.0
 
 
-async def persevering(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call again, once, when nobody answered: a holder may have been restarted."""
+Silence = Callable[[UnreachableError], Awaitable[None]]
+
+
+async def persevering(call: Callable[[], Awaitable[T]], on_silence: Silence) -> T:
+    """Make a call again, once, when nobody answered: a holder may have been restarted. Silence is reported at once."""
     for _ in range(_TRIES - 1):
         try:
             return await call()
-        except UnreachableError:
+        except UnreachableError as error:
+            await on_silence(error)
             await asyncio.sleep(_PAUSE_SECONDS)
     return await call()
 
 
 async def ask_approval(
-    calls: KeyHolderCalls, blobs: BlobStore, request: ApprovalRequest, *, timeout_seconds: float
+    calls: KeyHolderCalls,
+    blobs: BlobStore,
+    request: ApprovalRequest,
+    *,
+    timeout_seconds: float,
+    on_silence: Silence,
 ) -> Authenticated[Approval]:
     """Show the request and stream every contributor's c1 from disk; errors as of :class:`KeyHolderCalls`."""
     return await persevering(
-        lambda: calls.approve(request, contributor_parts(blobs, request), timeout_seconds=timeout_seconds)
+        lambda: calls.approve(request, contributor_parts(blobs, request), timeout_seconds=timeout_seconds), on_silence
     )
 
 
@@ -63,6 +72,7 @@ async def fetch_answer(
     parameters: Parameters,
     blob: str,
     timeout_seconds: float,
+    on_silence: Silence,
 ) -> Authenticated[PartialStatement]:
     """Spool a holder's answer and return its statement; errors as of :class:`KeyHolderCalls`."""
 
@@ -73,7 +83,7 @@ async def fetch_answer(
             await spool.take(message)
         return spool.finish(request)
 
-    return await persevering(once)
+    return await persevering(once, on_silence)
 
 
 class _AnswerSpool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.contracts import mean_name
@@ -18,7 +19,14 @@ from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError, W
 from secagg.ids import HolderId
 from secagg.messages.round import HolderVerdict
 from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, OpenSum
-from secagg.roles.coordinator.events import AnswerReceived, ApprovalReceived, HolderLost, OpeningFailed, SumOpened
+from secagg.roles.coordinator.events import (
+    AnswerReceived,
+    ApprovalReceived,
+    HolderLost,
+    HolderSilent,
+    OpeningFailed,
+    SumOpened,
+)
 from secagg.roles.coordinator.state import RoundState
 
 if TYPE_CHECKING:
@@ -58,7 +66,9 @@ class Chores:
         seconds = request.plan.spec.deadlines.approving_seconds
 
         async def ask(calls: KeyHolderCalls) -> None:
-            approval = await ask_approval(calls, self._around.blobs, request, timeout_seconds=seconds)
+            approval = await ask_approval(
+                calls, self._around.blobs, request, timeout_seconds=seconds, on_silence=partial(self._silent, holder)
+            )
             await self._live.apply(ApprovalReceived(approval=approval))
 
         await self._with(holder, ask)
@@ -82,6 +92,7 @@ class Chores:
                 parameters=state.certified.parameters,
                 blob=answer_blob(state.spec.job, state.round, holder),
                 timeout_seconds=state.spec.deadlines.decrypting_seconds,
+                on_silence=partial(self._silent, holder),
             )
             await self._live.apply(AnswerReceived(holder=holder))
 
@@ -106,6 +117,10 @@ class Chores:
             raise UnreachableError(f"key holder {holder}", "the coordinator has no address of it")
         return calls
 
+    async def _silent(self, holder: HolderId, error: UnreachableError) -> None:
+        self._live.log.warning("holder unreachable, asking again", holder=holder, cause=str(error))
+        await self._live.apply(HolderSilent(holder=holder, reason=error.cause))
+
     async def _lost(self, holder: HolderId, verdict: HolderVerdict, error: SecAggError) -> None:
         self._live.log.warning("holder lost", holder=holder, verdict=verdict.value, cause=str(error))
         try:
@@ -129,6 +144,10 @@ class Chores:
         event: SumOpened | OpeningFailed = await self._computed(
             recovery.open, self._around.blobs, mean_name(job, number)
         )
+        if event.liars:
+            self._live.log.warning("holders faulty: their answers are wrong", holders=event.liars)
+        if isinstance(event, OpeningFailed):
+            self._live.log.warning("sum not opened", reason=event.reason, suspects=event.suspects)
         await self._live.apply(event)
 
     async def _computed(self, work: Callable[..., T], *arguments: object) -> T:

@@ -193,7 +193,10 @@ class RoundEngine:
         return last.status
 
     async def watch(self, job: JobId, round: RoundNumber) -> AsyncIterator[RoundStatus]:
-        """Yield a status at once and one for each change, until the round, or for round 0 the job, has ended."""
+        """Yield a status at once and one for each change, until the round, or for round 0 the job, has ended.
+
+        The round that the job opens next is waited for.
+        """
         run = await self.run_of(job)
         shown: RoundStatus | None = None
         while True:
@@ -212,9 +215,14 @@ class RoundEngine:
         try:
             return await self.status(job, round)
         except UnknownRoundError:
-            if round:
+            if round and not await self._is_next(job, round):
                 raise
             return None
+
+    async def _is_next(self, job: JobId, round: RoundNumber) -> bool:
+        """Whether a running job opens this round next: who has just made a job may already watch its first."""
+        run = await self.run_of(job)
+        return not run.complete and round == await asyncio.to_thread(self.resources.store.next_round, job)
 
     @staticmethod
     def _differs(run: JobRun, round: RoundNumber, shown: RoundStatus | None, *, complete: bool) -> bool:

@@ -90,6 +90,9 @@ async def test_a_holder_that_is_killed_after_the_ceremony(cluster: Cluster) -> N
     plan, updates, weights = await whole_round(cluster, spec, clients)
     _, mean = await clients[2].result(plan)
     assert np.abs(mean["w"] - weighted_mean(updates, weights)["w"]).max() < 1e-4
+    status = await cluster.ended(spec, plan.round)
+    lost = {one.holder: one.verdict for one in status.holders if one.verdict is not HolderVerdict.OK}
+    assert lost == {HOLDERS[2]: HolderVerdict.UNREACHABLE}
 
 
 async def test_too_few_holders_abort_with_their_names(cluster: Cluster) -> None:

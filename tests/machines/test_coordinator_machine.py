@@ -41,6 +41,7 @@ from secagg.roles.coordinator.events import (
     Event,
     GraceOver,
     HolderLost,
+    HolderSilent,
     KeyFailed,
     OpeningFailed,
     RosterPublished,
@@ -111,6 +112,7 @@ def one_of_each(world: World) -> list[Event]:
         upload(state, STRANGER),
         UploadRefused(client=CLIENTS[0], reason="test"),
         approval(state, HOLDERS[0]),
+        HolderSilent(holder=HOLDERS[0], reason="test"),
         HolderLost(holder=HOLDERS[0], verdict=HolderVerdict.UNREACHABLE, reason="test"),
         AnswerReceived(holder=HOLDERS[0]),
         GraceOver(),
@@ -127,10 +129,18 @@ LEGAL = {
     Phase.OPEN: {"JoinReceived", "DeadlinePassed", "CancelRequested"},
     Phase.FROZEN: {"RosterPublished", "CancelRequested"},
     Phase.UPLOADING: {"UploadRefused", "DeadlinePassed", "CancelRequested"},
-    Phase.APPROVING: {"UploadRefused", "ApprovalReceived", "HolderLost", "DeadlinePassed", "CancelRequested"},
+    Phase.APPROVING: {
+        "HolderSilent",
+        "UploadRefused",
+        "ApprovalReceived",
+        "HolderLost",
+        "DeadlinePassed",
+        "CancelRequested",
+    },
     Phase.DECRYPTING: {
         "UploadRefused",
         "ApprovalReceived",
+        "HolderSilent",
         "HolderLost",
         "AnswerReceived",
         "GraceOver",
@@ -384,6 +394,16 @@ class TestApproving:
             world.happens(approval(world.state, holder))
         assert world.state.phase is Phase.DECRYPTING
 
+    def test_a_silent_holder_may_come_back(self) -> None:
+        world = World().approving()
+        for holder in HOLDERS[:2]:
+            world.happens(HolderSilent(holder=holder, reason="no connection"))
+        assert world.state.holders[HOLDERS[0]].verdict is HolderVerdict.UNREACHABLE
+        for holder in HOLDERS[:4]:
+            world.happens(approval(world.state, holder))
+        assert world.state.phase is Phase.DECRYPTING
+        assert world.state.holders[HOLDERS[0]].verdict is HolderVerdict.OK
+
     def test_two_lost_holders_abort_and_are_named(self) -> None:
         world = lose(World().approving(), HOLDERS[0])
         lose(world, HOLDERS[1], verdict=HolderVerdict.SUSPECT)
@@ -559,6 +579,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(holder=holders, other=st.booleans())
     def approves(self, holder: HolderId, other: bool) -> None:
         self.attempt(approval(self.world.state, holder, **({"key_id": digest("other")} if other else {})))
+
+    @rule(holder=holders)
+    def silent(self, holder: HolderId) -> None:
+        self.attempt(HolderSilent(holder=holder, reason="test"))
 
     @rule(holder=holders, verdict=st.sampled_from(HolderVerdict))
     def lost(self, holder: HolderId, verdict: HolderVerdict) -> None:

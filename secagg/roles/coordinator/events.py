@@ -65,6 +65,14 @@ class ApprovalReceived:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HolderSilent:
+    """A holder could not be reached; it is asked once more."""
+
+    holder: HolderId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HolderLost:
     """A holder did not do its part, or did it wrong; ``reason`` says what was seen."""
 
@@ -127,6 +135,7 @@ Event = (
     | UploadVerified
     | UploadRefused
     | ApprovalReceived
+    | HolderSilent
     | HolderLost
     | AnswerReceived
     | GraceOver

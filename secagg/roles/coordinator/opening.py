@@ -16,6 +16,7 @@ from secagg.roles.coordinator.events import (
     DeadlinePassed,
     GraceOver,
     HolderLost,
+    HolderSilent,
     OpeningFailed,
     SumOpened,
 )
@@ -71,7 +72,15 @@ def late_approval(state: RoundState, event: ApprovalReceived) -> RoundStep:
     more = frozenset({approval.holder})
     approvals = {**state.approvals, approval.holder: event.approval}
     approved = replace(state, approvals=approvals, asked=state.asked | more)
+    approved = approved.with_verdict(approval.holder, HolderVerdict.OK, "")
     return stored(approved, _ask(approved, more))
+
+
+def holder_silent(state: RoundState, event: HolderSilent) -> RoundStep:
+    """Say that a holder cannot be reached, and wait for it all the same."""
+    if event.holder not in state.group.holders or event.holder in state.lost:
+        return unchanged(state)
+    return stored(state.with_verdict(event.holder, HolderVerdict.UNREACHABLE, event.reason))
 
 
 def holder_lost(state: RoundState, event: HolderLost) -> RoundStep:
@@ -79,10 +88,14 @@ def holder_lost(state: RoundState, event: HolderLost) -> RoundStep:
     if event.holder not in state.group.holders or event.holder in state.lost:
         return unchanged(state)
     left = state.without(event.holder, event.verdict, event.reason)
-    if state.phase is Phase.DECRYPTING:
-        return _consider(left)
-    have = len(state.group.holders) - len(left.lost & frozenset(state.group.holders))
-    if have < state.group.quorum:
+    step = _consider(left) if state.phase is Phase.DECRYPTING else _go_on_without(left)
+    details = {"holder": event.holder, "verdict": event.verdict.value, "reason": event.reason}
+    return replace(step, effects=(*step.effects, Audit(event="holder-lost", details=details)))
+
+
+def _go_on_without(left: RoundState) -> RoundStep:
+    have = len(frozenset(left.group.holders) - left.lost)
+    if have < left.group.quorum:
         return _abort_approving(left, "too few key holders can approve", have)
     return stored(left)
 
@@ -186,6 +199,8 @@ def sum_opened(state: RoundState, event: SumOpened) -> RoundStep:
         "contributors": len(result.contributors),
         "mean": event.mean_digest.hex(),
         "total_weight": weight,
+        "faulty_holders": named(event.liars),
+        "not_waited_for": named(opened.pending | opened.hesitating),
     }
     audit = Audit(event="round-published", details=details)
     # The result is signed first, so that what is stored is what will be shown.
