@@ -10,6 +10,8 @@ from secagg.ids import HolderId, JobId
 from secagg.plan import CkksJob, Deadlines, JobSpec, quorum_for
 
 CLIP = 1.0
+PRECISION = 8e-5
+"""Of the mean, in units of the clip bound, for the smallest sum that may be published."""
 MAX_CLIENTS = 64
 VANISHED_SECONDS = 4.0
 """How long a round waits for clients that vanished, where the demo makes some vanish."""
@@ -85,6 +87,7 @@ class DemoOptions:
             deadlines=Deadlines(uploading_seconds=waiting, open_seconds=120.0),
             protocol=CkksJob(
                 preset=preset,
+                precision=PRECISION,
                 holders=self.holder_names,
                 threshold=self.threshold,
                 corrupt_holders=self.threshold - 1,

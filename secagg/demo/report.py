@@ -16,8 +16,14 @@ from secagg.messages.round import HolderVerdict, Phase
 from secagg.plan import JobSpec
 
 LARGEST_DIFFERENCE = 1e-4 * CLIP
-_PHASES = (Phase.KEYING, Phase.OPEN, Phase.UPLOADING, Phase.APPROVING, Phase.DECRYPTING)
-_COLUMNS = f"{'round':>5}  {'secure':>7}  {'plain':>7}  {'difference':>10}  {'bytes/value':>11}  {'in sum':>6}  seconds by phase"
+_PHASES = {
+    Phase.KEYING: "key",
+    Phase.OPEN: "join",
+    Phase.UPLOADING: "upload",
+    Phase.APPROVING: "approve",
+    Phase.DECRYPTING: "open",
+}
+_TITLES = f"{'round':>5} {'secure':>7} {'plain':>7} {'difference':>10} {'bytes/value':>11} {'in sum':>6}  seconds"
 
 
 def say_beginning(console: Console, options: DemoOptions, spec: JobSpec, examples: list[int]) -> None:
@@ -30,23 +36,23 @@ def say_beginning(console: Console, options: DemoOptions, spec: JobSpec, example
         f"the sum, after {options.quorum} approved it.\n"
         f"All of it in {options.clients + n + 1} processes on this machine, over gRPC with certificates on both sides.\n"
     )
-    console.print(_COLUMNS, style="bold", highlight=False)
+    console.print(_TITLES, style="bold", highlight=False, soft_wrap=True)
 
 
 def say_round(console: Console, report: RoundReport) -> None:
     """Print one line for a published round, and a word on key holders that were missing."""
-    seconds = report.phase_seconds
-    phases = "  ".join(f"{phase.value} {seconds.get(phase, 0.0):.1f}" for phase in _PHASES)
+    phases = " ".join(f"{name} {report.phase_seconds.get(phase, 0.0):.1f}" for phase, name in _PHASES.items())
     console.print(
-        f"{report.index + 1:>5}  {report.accuracy_secure:>7.1%}  {report.accuracy_plain:>7.1%}  {report.difference:>10.1e}  "
-        f"{report.bytes_per_value:>11.1f}  {len(report.contributors):>6}  {phases}",
+        f"{report.index + 1:>5} {report.accuracy_secure:>7.1%} {report.accuracy_plain:>7.1%} {report.difference:>10.1e} "
+        f"{report.bytes_per_value:>11.1f} {len(report.contributors):>6}  {phases}",
         highlight=False,
+        soft_wrap=True,
     )
-    for status in report.status.holders:
-        if status.verdict is not HolderVerdict.OK:
-            console.print(
-                f"       {status.holder}: {status.verdict.value} ({status.reason})", style="yellow", highlight=False
-            )
+    missing = [
+        f"{one.holder} {one.verdict.value}" for one in report.status.holders if one.verdict is not HolderVerdict.OK
+    ]
+    if missing:
+        console.print(f"      key holders: {', '.join(missing)}", style="yellow", highlight=False)
 
 
 def say_end(console: Console, options: DemoOptions, reports: list[RoundReport]) -> None:

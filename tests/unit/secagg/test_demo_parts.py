@@ -1,0 +1,139 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secagg.demo import data, model
+from secagg.demo.options import DemoOptions
+from secagg.demo.processes import Household, free_port
+from secagg.errors import UnreachableError, UsageError
+
+
+def the_digits() -> tuple[data.Examples, list[data.Examples]]:
+    generator = np.random.default_rng(7)
+    training, test = data.load_digits(generator)
+    return test, data.split(training, 8, generator)
+
+
+def test_the_split_is_uneven_and_not_identical_and_loses_no_scan() -> None:
+    test, parts = the_digits()
+    assert len(test) + sum(len(part) for part in parts) == 1797
+    sizes = sorted(len(part) for part in parts)
+    assert sizes[0] >= data.MIN_EXAMPLES
+    assert sizes[-1] > 1.3 * sizes[0]
+    shares = np.array([np.bincount(part.digits, minlength=10) / len(part) for part in parts])
+    assert np.max(np.ptp(shares, axis=0)) > 0.2, "some digit is far more common at one client than at another"
+
+
+def test_every_client_has_something_to_learn_from_even_when_there_are_many() -> None:
+    generator = np.random.default_rng(1)
+    training, _ = data.load_digits(generator)
+    parts = data.split(training, 64, generator)
+    assert min(len(part) for part in parts) >= data.MIN_EXAMPLES
+    assert sum(len(part) for part in parts) == len(training)
+
+
+def test_plain_averaging_learns() -> None:
+    test, parts = the_digits()
+    weights = model.initial(np.random.default_rng(7))
+    before = model.accuracy(weights, test)
+    for index in range(3):
+        updates = [model.train(weights, part, model.local_generator(7, i, index)) for i, part in enumerate(parts)]
+        weights = model.apply(weights, model.weighted_mean(updates, [len(part) for part in parts]))
+    assert before < 0.4
+    assert model.accuracy(weights, test) > 0.8
+
+
+def test_training_repeats_itself_from_its_seed() -> None:
+    _, parts = the_digits()
+    weights = model.initial(np.random.default_rng(7))
+    first = model.train(weights, parts[0], model.local_generator(7, 0, 0))
+    again = model.train(weights, parts[0], model.local_generator(7, 0, 0))
+    other = model.train(weights, parts[0], model.local_generator(7, 0, 1))
+    assert model.largest_difference(first, again) == 0
+    assert model.largest_difference(first, other) > 0
+
+
+def test_a_weighted_mean_is_weighted() -> None:
+    low = {"w": np.zeros(3, np.float32)}
+    high = {"w": np.ones(3, np.float32)}
+    np.testing.assert_allclose(model.weighted_mean([low, high], [1, 3])["w"], 0.75)
+    assert model.clipped({"w": np.array([2.0, -3.0], np.float32)}, 1.0)["w"].tolist() == [1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"clients": 1}, "--clients"),
+        ({"clients": 65}, "--clients"),
+        ({"rounds": 0}, "--rounds"),
+        ({"seed": -1}, "--seed"),
+        ({"dropouts": -1}, "--dropouts"),
+        ({"dropouts": 7}, "--dropouts"),
+        ({"dead_holders": -1}, "--dead-holders"),
+        ({"dead_holders": 3}, "--dead-holders"),
+        ({"holders": 10}, "key holders"),
+        ({"threshold": 1}, "threshold"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_starts(options: dict[str, int], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        DemoOptions(**options)
+
+
+def test_the_demo_takes_the_larger_ring_where_the_small_one_is_too_coarse() -> None:
+    assert DemoOptions().job(max_weight=200.0).protocol.preset == "ckks-4096"
+    assert DemoOptions(holders=9, threshold=5).job(max_weight=200.0).protocol.preset == "ckks-8192"
+    assert replace(DemoOptions(), clients=2).min_contributors == 2
+
+
+def test_a_household_reports_the_last_words_of_a_process_that_failed(tmp_path: Path) -> None:
+    household = Household(directory=tmp_path)
+    try:
+        household.start("clock", ["no_such_module_at_all"])
+        with pytest.raises(UnreachableError, match="no_such_module_at_all"):
+            household.wait_for_port("clock", free_port(), limit_seconds=30)
+    finally:
+        household.stop()
+
+
+def test_a_household_says_when_nobody_listens(tmp_path: Path) -> None:
+    household = Household(directory=tmp_path)
+    try:
+        household.start("mute", ["http.server", "--bind", "127.0.0.1", str(free_port())])
+        with pytest.raises(UnreachableError, match="did not listen"):
+            household.wait_for_port("mute", free_port(), limit_seconds=0.3)
+    finally:
+        household.stop()
+
+
+def test_a_household_ends_processes_that_do_not_want_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secagg.demo.processes.STOP_SECONDS", 0.5)
+    stubborn = tmp_path / "stubborn.py"
+    stubborn.write_text(
+        "import signal, sys, threading\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('ready', flush=True)\n"
+        "threading.Event().wait(60)\n"
+    )
+    household = Household(directory=tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = household.start("stubborn", ["stubborn"])
+    assert child.output.readline() == "ready\n"
+    household.stop()
+    assert child.process.returncode is not None
+    assert not household.children
+
+
+def test_the_demo_needs_its_extra_and_says_so() -> None:
+    program = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import numpy as np\n"
+        "from secagg.demo.data import load_digits\n"
+        "load_digits(np.random.default_rng(0))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "scikit-learn" in run.stderr.splitlines()[-1]
