@@ -24,6 +24,8 @@ POLL_SECONDS: Final = 20.0
 """How long the coordinator may hold back the answer to a call that waits."""
 CALL_SECONDS: Final = 40.0
 """Deadline of a call; longer than it may wait."""
+ANSWER_SECONDS: Final = 10.0
+"""What a call that waits to the end of a limit gets on top for its answer."""
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 5.0
 RECONNECT_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
@@ -48,6 +50,11 @@ class Limit:
     def over(self) -> bool:
         """Whether the time is up."""
         return self.remaining == 0
+
+
+def poll_seconds(limit: Limit) -> float:
+    """Return how long a call may wait within this limit."""
+    return min(POLL_SECONDS, limit.remaining)
 
 
 class Patience:
@@ -108,7 +115,7 @@ class Coordinator:
         while True:
             try:
                 with self.errors():
-                    return await call(min(seconds, limit.remaining))
+                    return await call(min(seconds, limit.remaining + ANSWER_SECONDS))
             except (UnreachableError, BusyError) as error:
                 await patience.pause(error)
 

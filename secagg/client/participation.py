@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from secagg import codec
-from secagg.client.calls import POLL_SECONDS, Coordinator, Limit, reading_answer
+from secagg.client.calls import Coordinator, Limit, poll_seconds, reading_answer
 from secagg.client.encryption import Update, encrypt
 from secagg.client.progress import Progress, ProgressCallback, RoundResult, mean_from_bytes
 from secagg.client.spool import CiphertextSpool
@@ -145,7 +145,7 @@ class Participation:
         self._report(Phase.OPEN, 0)
         stub, job = self._coordinator.stub, self._wanted.job
         while not self._join_limit.over:
-            wait = min(POLL_SECONDS, self._join_limit.remaining)
+            wait = poll_seconds(self._join_limit)
             request = pb.WaitForRoundRequest(job=job, after_round=effect.after_round, wait_seconds=wait)
             answer = await self._ask(stub.WaitForRound, request, self._join_limit)
             if answer.found:
@@ -198,7 +198,8 @@ class Participation:
     async def _await_roster(self, limit: Limit) -> Event:
         stub = self._coordinator.stub
         while not limit.over:
-            request = pb.WaitForRosterRequest(job=self._spec.job, round=self._number, wait_seconds=POLL_SECONDS)
+            wait = poll_seconds(limit)
+            request = pb.WaitForRosterRequest(job=self._spec.job, round=self._number, wait_seconds=wait)
             answer = await self._ask(stub.WaitForRoster, request, limit)
             if _phase(answer.phase) is Phase.ABORTED:
                 return RoundEnded(reason=answer.reason)
@@ -247,7 +248,7 @@ class Participation:
         limit = Limit(sum(phases) + GRACE_SECONDS)
         shown = Phase.UPLOADING
         while not limit.over:
-            answer = await self._ask_result(limit, wait_seconds=POLL_SECONDS)
+            answer = await self._ask_result(limit, wait_seconds=poll_seconds(limit))
             phase = _phase(answer.phase)
             if phase is Phase.ABORTED:
                 return RoundEnded(reason=answer.reason)
