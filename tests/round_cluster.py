@@ -209,8 +209,11 @@ class Cluster:
         stub = OperatorServiceStub(self.channel(self.identity(Role.AUDITOR, "ada")))
         request = operator_service_pb2.WatchRoundsRequest(job=spec.job, round=round)
         last = None
-        async for answer in stub.WatchRounds(request, timeout=CALL_SECONDS):
-            last = answer.round
+        try:
+            async for answer in stub.WatchRounds(request, timeout=CALL_SECONDS):
+                last = answer.round
+        except grpc.aio.AioRpcError as failed:
+            raise error_from_rpc(failed, party="coordinator") from failed
         assert last is not None
         return codec.round_status_from_wire(last)
 
@@ -270,6 +273,10 @@ class ScriptedClient:
         )
 
     async def join(self, prepared: Prepared, **changes: Any) -> None:
+        request = self.join_request(prepared, request_id=uuid4().hex, **changes)
+        await self.call(self.stub.Join(request, timeout=CALL_SECONDS))
+
+    def join_request(self, prepared: Prepared, *, request_id: str, **changes: Any) -> pb.JoinRequest:
         fields = {
             "plan_digest": prepared.plan.digest,
             "client": self.name,
@@ -277,13 +284,12 @@ class ScriptedClient:
             **changes,
         }
         signed = codec.sign(Join(**fields), self.identity.signer)
-        request = pb.JoinRequest(
-            request_id=uuid4().hex,
+        return pb.JoinRequest(
+            request_id=request_id,
             job=prepared.plan.spec.job,
             round=prepared.plan.round,
             join=codec.signed_to_wire(signed),
         )
-        await self.call(self.stub.Join(request, timeout=CALL_SECONDS))
 
     async def wait_for_roster(self, plan: RoundPlan) -> Digest:
         request = pb.WaitForRosterRequest(job=plan.spec.job, round=plan.round, wait_seconds=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ from secagg.errors import (
     LateError,
     MessageError,
     NotAllowedError,
+    UnknownJobError,
+    UnknownRoundError,
     UsageError,
     WrongPhaseError,
 )
-from secagg.ids import Digest
+from secagg.ids import Digest, JobId, RoundNumber
 from secagg.messages.round import Half, HolderVerdict, Phase
 from secagg.plan import CkksJob, Deadlines
 from tests.round_cluster import (
+    CALL_SECONDS,
     HOLDERS,
     Cluster,
     Lie,
@@ -113,6 +117,9 @@ async def test_too_few_clients_abort(cluster: Cluster) -> None:
     status = await cluster.ended(spec, 1)
     assert status.phase is Phase.ABORTED
     assert "have 0, need 2" in status.reason
+
+
+OTHER = {"commitment": Digest(bytes(32))}
 
 
 class Four:
@@ -336,3 +343,28 @@ async def test_a_stopped_coordinator_aborts_its_round_and_goes_on_after(cluster:
     again = cluster.client("alice")
     _, kept = await again.result(plan)
     assert np.array_equal(kept["w"], mean["w"])
+
+
+async def test_a_request_id_stands_for_one_content(four: Four) -> None:
+    alice, bob = four.clients[:2]
+    first, other = (alice.join_request(four.prepared[0], request_id="same", **changes) for changes in ({}, OTHER))
+    await alice.call(alice.stub.Join(first, timeout=CALL_SECONDS))
+    await alice.call(alice.stub.Join(first, timeout=CALL_SECONDS))
+    with pytest.raises(ConflictError):
+        await alice.call(alice.stub.Join(other, timeout=CALL_SECONDS))
+    # Ids are each caller's own.
+    await bob.call(bob.stub.Join(bob.join_request(four.prepared[1], request_id="same"), timeout=CALL_SECONDS))
+    for wrong in ("", "x" * 65):
+        request = bob.join_request(four.prepared[1], request_id=wrong)
+        with pytest.raises(UsageError):
+            await bob.call(bob.stub.Join(request, timeout=CALL_SECONDS))
+
+
+async def test_what_does_not_exist_is_not_found(cluster: Cluster, four: Four) -> None:
+    alice = four.clients[0]
+    with pytest.raises(UnknownJobError):
+        await alice.wait_for_round("nothing")
+    with pytest.raises(UnknownRoundError):
+        await alice.outcome(replace(four.plan, round=RoundNumber(7)))
+    with pytest.raises(UnknownJobError):
+        await cluster.ended(replace(four.spec, job=JobId("nothing")), 1)
