@@ -505,6 +505,21 @@ async def test_only_so_many_sums_are_kept(house: House) -> None:
     await second.approve(NORTH)
 
 
+async def test_streams_and_digests_of_another_size_are_refused(house: House) -> None:
+    stub = KeyHolderServiceStub(house.pool()._channels[NORTH])
+    short = pb.EndRoundRequest(request_id="a", ceremony_digest=b"short")
+    header = pb.TryKeyRequest(request_id="b", ceremony_digest=bytes(32))
+    calls = (
+        lambda: stub.EndRound(short, timeout=SECONDS),
+        lambda: stub.TryKey(iter([]), timeout=SECONDS),
+        lambda: stub.TryKey(iter([header] * 11), timeout=SECONDS),
+    )
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call()
+        assert isinstance(error_from_rpc(raised.value), MessageError)
+
+
 async def test_a_request_id_is_not_used_twice(house: House) -> None:
     stub = KeyHolderServiceStub(house.pool()._channels[NORTH])
     for request_id, digest, kind in (("a", bytes(32), None), ("a", b"\1" * 32, ConflictError), ("", b"", UsageError)):

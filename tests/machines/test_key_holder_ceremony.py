@@ -625,3 +625,35 @@ def test_the_shares_open_the_key_that_was_vouched_for() -> None:
     assert [share.holder for share in shares] == [1, 2, 3]
     assert len({bytes(share.key_id) for share in shares}) == 1
     assert not np.array_equal(shares[0].secret, shares[1].secret)
+
+
+def test_an_opening_is_repeated_and_a_second_trial_named() -> None:
+    room = room_of()
+    wrong_answer(room, EAST, NORTH)
+    trials = room.try_key()
+    first = room.tell(NORTH, SeedAsked(trials=trials))
+    assert room.tell(NORTH, SeedAsked(trials=trials)).message == first.message
+    other = signed(with_changes(trials[1].trial.message, answer_digest=bytes(32)))
+    with pytest.raises(FaultyKeyHolderError) as raised:
+        room.tell(NORTH, SeedAsked(trials=(trials[0], with_changes(trials[1], trial=other), trials[2])))
+    assert raised.value.holder_id == EAST
+
+
+def test_blame_is_not_laid_on_parts_that_were_altered_on_the_way() -> None:
+    room = room_of()
+    wrong_answer(room, EAST, NORTH)
+    room.try_key()
+    openings = room.open_seeds()
+    bundles = list(room.bundles([room.said[one, Dealing] for one in room.holders], room.holders))
+    bundles[2] = with_changes(bundles[2], sealed={**bundles[2].sealed, EAST: b"altered"})
+    with pytest.raises(FaultyCoordinatorError, match="was altered"):
+        room.tell(NORTH, BlameAsked(openings=openings, dealings=tuple(bundles)))
+
+
+def test_a_repeat_with_ones_own_message_altered_is_the_coordinators_fault() -> None:
+    room = room_of()
+    room.commit()
+    hellos = [signed(room.said[one, Hello].message) for one in room.holders]
+    hellos[0] = signed(other_message(hellos[0].message))
+    with pytest.raises(FaultyCoordinatorError, match="came back"):
+        room.tell(NORTH, HellosReceived(hellos=tuple(hellos)))
