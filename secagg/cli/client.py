@@ -102,7 +102,7 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
         typer.echo(json.dumps(fields))
         return
     typer.echo(
-        f"Round {result.round} of job {job}: {len(result.contributors)} updates, total weight {result.total_weight:g}."
+        f"Round {result.round} of job {job}: {len(result.contributors)} updates, total weight {result.total_weight:,.2f}."
     )
     if result.clipped:
         typer.echo(f"{result.clipped:,} entries of your update were beyond the job's clip bound and were clipped.")

@@ -102,7 +102,7 @@ def test_the_options_stand_above_the_file(parties: Deployment) -> None:
 def test_the_result_is_told_to_people_and_to_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     command._say("digits", Path("mean.npz"), RESULT, as_json=False)
     told = capsys.readouterr().out
-    assert "Round 3 of job digits: 2 updates, total weight 7.5." in told
+    assert "Round 3 of job digits: 2 updates, total weight 7.50." in told
     assert "1,200 entries" in told
     command._say("digits", Path("mean.npz"), RESULT, as_json=True)
     assert json.loads(capsys.readouterr().out) == {

@@ -1,0 +1,129 @@
+"""``secagg client submit`` in processes of their own, in a whole round over gRPC."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secagg.client.npz import read_arrays, write_arrays
+from secagg.identity import Role
+from secagg.messages.round import Phase
+from tests.round_cluster import HOLDERS, Cluster, job_spec
+
+END_SECONDS = 90.0
+WEIGHTS = {"alice": 30.0, "bob": 60.0}
+
+
+@dataclass
+class Submitter:
+    """Starts the command for clients of a cluster."""
+
+    cluster: Cluster
+
+    @property
+    def directory(self) -> Path:
+        return self.cluster.directory
+
+    def update(self, name: str) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(len(name))
+        return {"w": rng.uniform(-1, 1, 5000).astype(np.float32), "b": rng.uniform(-1.5, 1.5, (3, 2))}
+
+    def config(self, name: str) -> Path:
+        assert self.cluster.coordinator is not None
+        path = self.directory / f"{name}.toml"
+        path.write_text(
+            f'identity = "{self.cluster.path(Role.CLIENT, name)}"\nspool_dir = "spool-{name}"\n'
+            f'[coordinator]\naddress = "127.0.0.1:{self.cluster.coordinator.port}"\n'
+            f"[policy]\nholders = {json.dumps(list(HOLDERS))}\nmin_contributors = 2\n"
+        )
+        return path
+
+    async def start(self, name: str, *options: str) -> asyncio.subprocess.Process:
+        update = self.directory / f"{name}.npz"
+        write_arrays(update, self.update(name))
+        arguments = ["client", "submit", "--job", "digits", "--config", str(self.config(name)), "--update", str(update)]
+        arguments += ["--weight", str(WEIGHTS[name]), "--out", str(self.out(name)), *options]
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "secagg.cli.main", *arguments, stdout=pipe, stderr=pipe
+        )
+
+    def out(self, name: str) -> Path:
+        return self.directory / f"mean-{name}.npz"
+
+    def left_behind(self, name: str) -> list[Path]:
+        return list((self.directory / f"spool-{name}").glob("*"))
+
+
+@pytest.fixture
+async def submitter(tmp_path: Path) -> AsyncIterator[Submitter]:
+    cluster = Cluster(tmp_path)
+    await cluster.start()
+    yield Submitter(cluster)
+    await cluster.stop()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> tuple[str, str]:
+    async with asyncio.timeout(END_SECONDS):
+        out, error = await process.communicate()
+    return out.decode(), error.decode()
+
+
+async def test_two_updates_become_one_mean(submitter: Submitter) -> None:
+    await submitter.cluster.create(job_spec(max_clients=2))
+    processes = [await submitter.start(name, *options) for name, options in (("alice", ()), ("bob", ("--json",)))]
+    (told, alice_error), (line, bob_error) = [await _ended(process) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], alice_error + bob_error
+    assert "2 updates, total weight " in told
+    said = json.loads(line)
+    assert (said["round"], said["contributors"], said["out"]) == (1, ["alice", "bob"], str(submitter.out("bob")))
+    assert said["total_weight"] == pytest.approx(90, abs=0.1)
+    updates = {name: submitter.update(name) for name in WEIGHTS}
+    assert said["clipped"] == sum(int((np.abs(part) > 1).sum()) for part in updates["bob"].values())
+    for name in WEIGHTS:
+        mean = read_arrays(submitter.out(name))
+        for tensor in ("w", "b"):
+            expected = sum(WEIGHTS[one] * np.clip(updates[one][tensor], -1, 1) for one in WEIGHTS) / 90
+            assert mean[tensor].dtype == updates[name][tensor].dtype
+            np.testing.assert_allclose(mean[tensor], expected, atol=1e-4)
+        assert submitter.left_behind(name) == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+async def test_an_interrupt_ends_it_and_leaves_nothing_behind(
+    submitter: Submitter, sent: signal.Signals, code: int
+) -> None:
+    await submitter.cluster.create(job_spec(max_clients=2))
+    process = await submitter.start("alice")
+    client = submitter.cluster.client("bob")
+    plan, _ = await client.wait_for_round("digits")
+    # It has joined when the round counts a client: its ciphertext is on disk then.
+    assert submitter.cluster.coordinator is not None
+    async with asyncio.timeout(END_SECONDS):
+        status = await submitter.cluster.coordinator._engine.status(plan.spec.job, plan.round)
+        while not status.joined:
+            await asyncio.sleep(0.05)
+            status = await submitter.cluster.coordinator._engine.status(plan.spec.job, plan.round)
+    assert status.phase is Phase.OPEN
+    process.send_signal(sent)
+    await _ended(process)
+    assert process.returncode == code
+    assert submitter.left_behind("alice") == []
+    assert not submitter.out("alice").exists()
+
+
+async def test_an_update_of_another_shape_is_refused_before_anything_is_sent(submitter: Submitter) -> None:
+    await submitter.cluster.create(job_spec(values=4000, max_clients=2))
+    process = await submitter.start("alice")
+    _, error = await _ended(process)
+    assert process.returncode == 1
+    assert "error: tensor 'w' has shape (5000,), the plan says (4000,)" in error
+    assert "next step:" in error
+    assert submitter.cluster.blobs("uploads/**/c0") == []
+    assert not submitter.out("alice").exists()
