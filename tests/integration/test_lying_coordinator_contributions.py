@@ -1,0 +1,326 @@
+"""A coordinator that shows key holders ciphertexts, commitments or signatures that no honest client made (docs/protocol.md, 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from coordinator.rounds.calls import ApprovalRequest, ContributorPart
+from he.ciphertext import chunk_to_bytes
+from he.ring import Residues
+from secagg import codec
+from secagg.errors import CertificateError, FaultyClientError, FaultyCoordinatorError, MessageError
+from secagg.ids import HolderId, JobId
+from secagg.messages.round import FrozenRoster
+from secagg.messages.signed import Authenticated
+from secagg.party import Party, Role
+from secagg.tls_identity import TlsIdentity
+from tests.holder_material import job_spec
+from tests.holder_processes import HolderProcesses, running
+from tests.lying_coordinator import (
+    ALICE,
+    BOB,
+    LyingCoordinator,
+    approval_by,
+    coordinating,
+    digest_of,
+    one_loop,
+    parts_of,
+    root_of,
+    signed_by,
+)
+from tests.pki_material import deployment
+
+HOLDERS = NORTH, EAST, SOUTH = tuple(HolderId(name) for name in ("north", "east", "south"))
+SPEC = job_spec(3, 2, min_contributors=3)
+pytestmark = one_loop
+REVOKED = Party(role=Role.CLIENT, name="mallory")
+
+
+@pytest.fixture(scope="module")
+def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
+    with running(tmp_path_factory.mktemp("holders"), HOLDERS, revoked=[REVOKED]) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def liar(holders: HolderProcesses) -> AsyncIterator[LyingCoordinator]:
+    async with coordinating(holders, SPEC) as made:
+        yield made
+
+
+def one_residue_changed(liar: LyingCoordinator) -> Residues:
+    altered = liar.clients[ALICE].ciphertext.c1.copy()
+    altered[-1, -1, -1] = (altered[-1, -1, -1] + 1) % liar.plan.parameters.data_primes[-1]
+    return altered
+
+
+def all_doubled(liar: LyingCoordinator) -> Residues:
+    moduli = np.array(liar.plan.parameters.data_primes, np.uint64)[:, None]
+    return (2 * liar.clients[ALICE].ciphertext.c1.astype(np.uint64) % moduli).astype(np.uint32)
+
+
+def chunks_swapped(liar: LyingCoordinator) -> Residues:
+    return liar.clients[ALICE].ciphertext.c1[::-1].copy()
+
+
+def of_bob(liar: LyingCoordinator) -> Residues:
+    return liar.clients[BOB].ciphertext.c1
+
+
+@pytest.mark.parametrize("alter", [one_residue_changed, all_doubled, chunks_swapped, of_bob])
+async def test_a_c1_that_was_not_committed_is_refused(
+    liar: LyingCoordinator, alter: Callable[[LyingCoordinator], Residues]
+) -> None:
+    async with liar.refused(FaultyCoordinatorError, "alice is not the one that was signed"):
+        await liar.approve(NORTH, liar.request(), alice=alter(liar))
+
+
+def constant(liar: LyingCoordinator) -> Residues:
+    """Would give the whole share away, were it answered."""
+    return np.ones_like(liar.clients[ALICE].ciphertext.c1)
+
+
+def zero(liar: LyingCoordinator) -> Residues:
+    return np.zeros_like(liar.clients[ALICE].ciphertext.c1)
+
+
+def above_the_prime(liar: LyingCoordinator) -> Residues:
+    altered = liar.clients[ALICE].ciphertext.c1.copy()
+    altered[0, 0, 0] = liar.plan.parameters.data_primes[0]
+    return altered
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(constant, "not the one that was signed"), (zero, "transparent"), (above_the_prime, "not below its prime")],
+)
+async def test_a_chosen_c1_is_refused(
+    liar: LyingCoordinator, make: Callable[[LyingCoordinator], Residues], why: str
+) -> None:
+    async with liar.refused(FaultyCoordinatorError, why):
+        await liar.approve(NORTH, liar.request(), alice=make(liar))
+
+
+def given(*parts: tuple[int, int, bytes]) -> list[ContributorPart]:
+    return [ContributorPart(contributor=place, first_chunk=first, data=data) for place, first, data in parts]
+
+
+async def test_parts_that_are_missing_out_of_order_or_too_many_are_refused(liar: LyingCoordinator) -> None:
+    request = liar.request()
+    halves = liar.halves(request)
+    first, second = (chunk_to_bytes(chunk) for chunk in halves[0][:2])
+    for parts, why in (
+        (parts_of(halves[:3]), "3 of 4 contributions"),
+        (parts_of([*halves, halves[0]]), "out of order"),
+        (given((1, 0, first)), "out of order"),
+        (given((0, 1, second)), "out of order"),
+        (given((0, 0, first), (0, 0, first)), "out of order"),
+        (given((0, 0, first[:-4])), "no whole chunks"),
+    ):
+        async with liar.refused(FaultyCoordinatorError, why):
+            await liar.approve(NORTH, request, parts)
+
+
+@pytest.mark.parametrize("change", ["nonce", "root_c0"])
+async def test_an_upload_that_does_not_open_its_commitment_is_refused(liar: LyingCoordinator, change: str) -> None:
+    """Bob lends himself to it: he signs whatever the coordinator wants to open."""
+    roster = liar.roster()
+    upload = liar.clients[BOB].upload(liar.plan, roster, **{change: bytes(32)})
+    async with liar.refused(FaultyClientError, "bob .*does not open the commitment"):
+        await liar.approve(NORTH, liar.request(roster=roster, bob=upload))
+
+
+async def test_a_c1_made_after_the_commitment_is_refused(liar: LyingCoordinator) -> None:
+    """Bob joins with one ciphertext and signs the upload of another, made from alice's."""
+    doubled, roster = all_doubled(liar), liar.roster()
+    upload = liar.clients[BOB].upload(liar.plan, roster, root_c1=root_of(doubled))
+    async with liar.refused(FaultyClientError, "bob .*does not open the commitment"):
+        await liar.approve(NORTH, liar.request(roster=roster, bob=upload), bob=doubled)
+
+
+async def test_a_copied_commitment_is_refused_in_the_roster(liar: LyingCoordinator) -> None:
+    stolen = liar.clients[ALICE].commitment(liar.plan)
+    roster = liar.roster(bob=liar.clients[BOB].join(liar.plan, commitment=stolen))
+    async with liar.refused(FaultyCoordinatorError, "commitment stands twice"):
+        await liar.approve(NORTH, liar.request(roster=roster))
+
+
+async def test_a_copied_commitment_is_not_opened_by_the_copier(liar: LyingCoordinator) -> None:
+    """Bob copies alice's commitment, she is left out, and her opening is signed in his name."""
+    stolen = liar.clients[ALICE].commitment(liar.plan)
+    joined = liar.roster(bob=liar.clients[BOB].join(liar.plan, commitment=stolen))
+    roster = replace(joined, joins=joined.joins[1:])
+    alice = liar.clients[ALICE]
+    copied = {
+        "nonce": alice.nonce,
+        "root_c0": root_of(alice.ciphertext.c0),
+        "root_c1": root_of(alice.ciphertext.c1),
+    }
+    upload = liar.clients[BOB].upload(liar.plan, roster, **copied)
+    names = [one.message.client for one in roster.joins]
+    async with liar.refused(FaultyClientError, "bob .*does not open the commitment"):
+        await liar.approve(NORTH, liar.request(*names, roster=roster, bob=upload), bob=alice.ciphertext.c1)
+
+
+async def test_a_copied_ciphertext_is_refused_in_the_uploads(liar: LyingCoordinator) -> None:
+    """Bob saw alice's ciphertext in time and joined with it under a nonce of his own."""
+    copier = replace(liar.clients[BOB], ciphertext=liar.clients[ALICE].ciphertext)
+    other = replace(liar, clients={**liar.clients, BOB: copier})
+    async with liar.refused(FaultyCoordinatorError, "same c1 for two clients"):
+        await other.approve(NORTH, other.request())
+
+
+async def test_a_copied_part_of_a_ciphertext_is_refused(liar: LyingCoordinator) -> None:
+    ciphertext = liar.clients[BOB].ciphertext
+    c1 = np.concatenate([liar.clients[ALICE].ciphertext.c1[:1], ciphertext.c1[1:]])
+    copier = replace(liar.clients[BOB], ciphertext=replace(ciphertext, c1=c1))
+    other = replace(liar, clients={**liar.clients, BOB: copier})
+    async with liar.refused(FaultyCoordinatorError, "a chunk of c1 twice"):
+        await other.approve(NORTH, other.request())
+
+
+Forge = Callable[[LyingCoordinator, Authenticated[Any]], Authenticated[Any]]
+
+
+def signature_of_another_message(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    other = liar.request(BOB).uploads[0]
+    return replace(one, signed=replace(one.signed, signature=other.signed.signature))
+
+
+def payload_altered(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    other = codec.sign(replace(one.message, plan_digest=bytes(32)), liar.holders.client("nobody").signer)
+    return replace(one, signed=replace(one.signed, payload=other.payload))
+
+
+def signed_by_the_coordinator(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    return signed_by(liar.holders.coordinator, one.message)
+
+
+def signed_by_a_holder(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    return signed_by(liar.holders.holder(EAST), one.message)
+
+
+def signed_by_another_client(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    return signed_by(liar.holders.client(BOB), one.message)
+
+
+def signed_as_another_kind(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
+    """A signature over the very payload, made under the label of approvals."""
+    approval = approval_by(liar, EAST, liar.request()).message
+    labelled = signed_by(liar.holders.client(ALICE), approval).signed
+    return replace(one, signed=replace(labelled, payload=one.signed.payload))
+
+
+FORGERIES = [
+    signature_of_another_message,
+    payload_altered,
+    signed_by_the_coordinator,
+    signed_by_a_holder,
+    signed_by_another_client,
+    signed_as_another_kind,
+]
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
+async def test_a_forged_upload_is_refused(liar: LyingCoordinator, forge: Forge) -> None:
+    upload = liar.request().uploads[0]
+    async with liar.refused(MessageError, "sign"):
+        await liar.approve(NORTH, liar.request(alice=forge(liar, upload)))
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
+async def test_a_forged_join_is_refused(liar: LyingCoordinator, forge: Forge) -> None:
+    roster = liar.roster()
+    forged = forge(liar, roster.joins[0])
+    async with liar.refused(MessageError, "sign"):
+        await liar.approve(NORTH, liar.request(roster=replace(roster, joins=(forged, *roster.joins[1:]))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outsider:
+    """Whose certificate the deployment does not trust, and why a holder says so."""
+
+    identity: TlsIdentity
+    why: str
+
+
+@pytest.fixture(params=["foreign", "revoked"])
+def outsider(request: pytest.FixtureRequest, holders: HolderProcesses, tmp_path_factory: Any) -> Outsider:
+    if request.param == "revoked":
+        return Outsider(identity=holders.revoked[REVOKED], why="was revoked")
+    foreign = deployment(tmp_path_factory.mktemp("foreign"))
+    identity = foreign.identity(Party(role=Role.CLIENT, name=ALICE))
+    return Outsider(identity=identity, why="not issued by the CA that is trusted here")
+
+
+async def test_a_client_that_the_ca_does_not_vouch_for_is_refused(liar: LyingCoordinator, outsider: Outsider) -> None:
+    """An invented client takes part with join, upload and ciphertext of its own; all but its certificate is right."""
+    invented = replace(liar.clients[ALICE], identity=outsider.identity)
+    others = {name: one for name, one in liar.clients.items() if name != ALICE}
+    clients = dict(sorted({invented.client: invented, **others}.items()))
+    other = replace(liar, clients=clients)
+    async with liar.refused(CertificateError, outsider.why):
+        await other.approve(NORTH, other.request())
+
+
+async def test_uploads_of_another_round_are_refused(holders: HolderProcesses, liar: LyingCoordinator) -> None:
+    async with coordinating(holders, SPEC) as before:
+        await replay_is_refused(before, liar)
+
+
+async def test_uploads_of_another_job_are_refused(holders: HolderProcesses, liar: LyingCoordinator) -> None:
+    async with coordinating(holders, replace(SPEC, job=JobId("faces"))) as before:
+        await replay_is_refused(before, liar)
+
+
+async def replay_is_refused(before: LyingCoordinator, liar: LyingCoordinator) -> None:
+    """Take what was signed for `before` to the key of `liar`, uploads alone and with their roster."""
+    recorded = before.request()
+    for request, why in (
+        (ApprovalRequest(plan=liar.plan, roster=liar.roster(), uploads=recorded.uploads), "upload of client alice belongs"),
+        (ApprovalRequest(plan=liar.plan, roster=recorded.roster, uploads=recorded.uploads), "roster, or a join"),
+        (ApprovalRequest(plan=liar.plan, roster=renamed(recorded.roster, liar), uploads=recorded.uploads), "a join in it"),
+    ):
+        async with liar.refused(FaultyCoordinatorError, why):
+            await liar.approve(NORTH, request, parts_of(before.halves(recorded)))
+
+
+def renamed(roster: FrozenRoster, liar: LyingCoordinator) -> FrozenRoster:
+    """Give a recorded roster the plan digest that is due; its joins are signed and stay."""
+    return replace(roster, plan_digest=liar.plan.digest)
+
+
+async def test_uploads_bound_to_another_roster_are_refused(liar: LyingCoordinator) -> None:
+    """Three clients were shown a roster without dave, in which they are the minimum."""
+    whole = liar.roster()
+    smaller = replace(whole, joins=whole.joins[:3])
+    uploads = [liar.clients[one.message.client].upload(liar.plan, smaller) for one in smaller.joins]
+    request = ApprovalRequest(plan=liar.plan, roster=whole, uploads=tuple(uploads))
+    async with liar.refused(FaultyCoordinatorError, "alice was shown another roster"):
+        await liar.approve(NORTH, request)
+
+
+@pytest.mark.parametrize(
+    "change", [{"level": 2}, {"scale": 2.0}, {"chunks": 4}, {"parameters_digest": bytes(32)}], ids=str
+)
+async def test_an_upload_under_other_numbers_than_the_plans_is_refused(
+    liar: LyingCoordinator, change: dict[str, Any]
+) -> None:
+    roster = liar.roster()
+    upload = liar.clients[BOB].upload(liar.plan, roster, **change)
+    async with liar.refused(FaultyClientError, "bob"):
+        await liar.approve(NORTH, liar.request(roster=roster, bob=upload))
+
+
+async def test_after_all_these_refusals_the_honest_request_is_opened(liar: LyingCoordinator) -> None:
+    request = liar.request()
+    approvals = await liar.approve_all(request)
+    answers = {holder: await liar.decrypt(holder, digest_of(request), approvals) for holder in HOLDERS}
+    expected = sum(one.vector for one in liar.clients.values())
+    assert np.abs(liar.opened(request, answers) - expected).max() < 1e-3
