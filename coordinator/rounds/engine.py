@@ -113,16 +113,17 @@ class RoundEngine:
 
     async def _run_job(self, run: JobRun) -> None:
         aborted_in_a_row = 0
-        while not self._stopping.is_set() and not await self._finished(run):
-            published = await self._tried(run)
-            aborted_in_a_row = 0 if published else aborted_in_a_row + 1
-            if not published:
-                await self._pause(_FIRST_PAUSE_SECONDS * 2 ** (aborted_in_a_row - 1))
+        while not self._stopping.is_set() and not run.complete:
+            if await self._advanced(run):
+                aborted_in_a_row = 0
+            else:
+                aborted_in_a_row += 1
+                await self._pause(_FIRST_PAUSE_SECONDS * 2 ** min(aborted_in_a_row - 1, 10))
 
-    async def _tried(self, run: JobRun) -> bool:
-        """Run a round; a store that fails now may work again after the pause."""
+    async def _advanced(self, run: JobRun) -> bool:
+        """Complete the job or publish a round; a store that fails now may work again after the pause."""
         try:
-            return await self._run_round(run)
+            return await self._finished(run) or await self._run_round(run)
         except Exception:  # noqa: BLE001 - whatever it is, the job must not stop without a word
             _log.exception("round not run", job=run.spec.job)
             return False
