@@ -21,7 +21,8 @@ from secagg.ids import DIGEST_BYTES, Digest, HolderId, JobId, KeyId, RoundNumber
 TENSOR_DTYPES = ("float16", "float32", "float64")
 MAX_TENSORS = 10_000
 MAX_VALUES = 100_000_000
-MAX_CLIENTS = 10_000
+MAX_CLIENTS = 1_500
+"""A roster with two signed messages of each client, 1 KiB apiece, must fit into one gRPC message of 4 MiB."""
 MAX_TEXT = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
