@@ -8,6 +8,7 @@ import hashlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tenseal
@@ -46,7 +47,7 @@ CHUNK_ERRORS = [
 def main() -> None:
     """Write every file and the index."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    index: dict[str, object] = {"made_by": f"TenSEAL {tenseal.__version__}"}
+    index: dict[str, Any] = {"made_by": f"TenSEAL {tenseal.__version__}"}
     for name, chosen in SETS.items():
         index[name] = make_set(name, chosen)
     prime = struct.pack("<Q", index["small"]["primes"][0]).hex()
@@ -57,7 +58,7 @@ def main() -> None:
     (FOLDER / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
-def make_set(name: str, chosen: dict) -> dict:
+def make_set(name: str, chosen: dict[str, Any]) -> dict[str, Any]:
     """One context, its secret, two vectors and their sum as TenSEAL makes them."""
     context = tenseal.context(
         tenseal.SCHEME_TYPE.CKKS, chosen["degree"], coeff_mod_bit_sizes=chosen["bits"], n_threads=1
@@ -96,7 +97,8 @@ def write(name: str, what: str, data: bytes) -> None:
 
 def public_part(context: tenseal.Context) -> bytes:
     """The context as a client would get it from TenSEAL."""
-    return context.serialize(save_public_key=True, save_secret_key=False, save_galois_keys=False, save_relin_keys=False)
+    saved = {"save_public_key": True, "save_secret_key": False, "save_galois_keys": False, "save_relin_keys": False}
+    return bytes(context.serialize(**saved))
 
 
 def seal_bodies(data: bytes) -> list[bytes]:
