@@ -268,10 +268,20 @@ def _job_without(change: str) -> plan_pb2.JobSpec:
     return wire
 
 
-@pytest.mark.parametrize("change", ["protocol", "packing", "dtype", "holders", "dimensions", "clip"])
-def test_a_job_with_one_thing_wrong_is_refused(change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("protocol", "protocol is none of"),
+        ("packing", "packing is none of"),
+        ("dtype", "not well formed"),
+        ("holders", "105 key holders are more than 100"),
+        ("dimensions", "35 dimensions are more than 32"),
+        ("clip", "clip is nan"),
+    ],
+)
+def test_a_job_with_one_thing_wrong_is_refused(change: str, said: str) -> None:
     assert codec.job_spec_from_wire(_job_without("nothing")) == _spec()
-    with pytest.raises(MessageError):
+    with pytest.raises(MessageError, match=said):
         codec.job_spec_from_wire(_job_without(change))
 
 
