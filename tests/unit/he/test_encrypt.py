@@ -7,8 +7,11 @@ import pytest
 
 from he.encrypt import Encryptor
 from he.errors import HEError, UpdateError
+from he.keygen import generate
 from he.parameters import Parameters, preset
+from he.partial import partially_decrypt
 from he.public_key import PublicKey
+from he.recover import recover
 from he.ring import Residues
 from he.tenseal_engine import Engine
 from tests.he_material import draw_key, open_alone
@@ -99,3 +102,15 @@ def test_foreign_exceptions_stop_at_the_engine(key: Key) -> None:
         Engine(b"no context")
     with pytest.raises(HEError, match="cannot encrypt"):
         Engine(key[0].to_tenseal()).encrypt(np.full(2048, 1e300))
+
+
+def test_a_list_of_numbers_will_do_and_other_things_will_not() -> None:
+    parameters = preset("ckks-4096", values=3, max_clients=2, holders=3, threshold=2)
+    public_key, shares = generate(parameters, randomness=bytes(32))
+    encryptor = Encryptor(public_key)
+    total = encryptor.encrypt([0.5, -1, 1])
+    opened = recover(total, [partially_decrypt(share, total) for share in shares])
+    np.testing.assert_allclose(opened, [0.5, -1, 1], atol=10 * parameters.slot_error(1))
+    for nonsense in (["a", "b", "c"], [None, None, None], [1j, 0, 0]):
+        with pytest.raises(UpdateError, match="real numbers"):
+            encryptor.encrypt(nonsense)
