@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from secagg.errors import FaultyCoordinatorError, FaultyKeyHolderError
 from secagg.ids import HolderId
+from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, Trial
 from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup
 
@@ -26,6 +27,9 @@ class OfHolder(Protocol):
 
 
 M = TypeVar("M", bound=OfHolder)
+
+_BINDINGS: Final = {Hello: "ceremony_digest", KeyCommitment: "context", Dealing: "context", Trial: "key_id"}
+"""The field that says which ceremony a message belongs to: an honest holder signs one of a kind for one value of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ def verify_no_equivocation(
 
     Raises:
         FaultyKeyHolderError: a holder signed two different messages for one step.
-        FaultyCoordinatorError: the reader's own message is not the one that it sent.
+        FaultyCoordinatorError: the reader's own message is not the one that it sent, or one was signed for something else.
     """
     for first, second in zip(seen, messages, strict=True):
         if first.message == second.message:
@@ -71,4 +75,12 @@ def verify_no_equivocation(
         holder = second.message.holder
         if holder == reader.holder:
             raise FaultyCoordinatorError(f"the {what} of {reader.holder} came back to it altered")
+        # What a holder rightly signed for another ceremony proves nothing against it, whoever shows it here.
+        if not _are_of_one_step(first.message, second.message):
+            raise FaultyCoordinatorError(f"the {what} that it relayed of {holder} belongs to another ceremony or key")
         raise FaultyKeyHolderError(holder, f"it signed two different messages as its {what}")
+
+
+def _are_of_one_step(first: OfHolder, second: OfHolder) -> bool:
+    binding = _BINDINGS[type(first)]
+    return bool(getattr(first, binding) == getattr(second, binding))
