@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from secagg.errors import UsageError
-from secagg.party import DNS_SUFFIX, Party
+from secagg.party import DNS_SUFFIX, Party, is_reserved
 from secagg.trust import extended_usages
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
@@ -175,7 +175,7 @@ def _host_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    if host.lower().endswith(DNS_SUFFIX):
+    if is_reserved(host):
         raise UsageError(
             f"host names that end in {DNS_SUFFIX} are reserved", next_step="Use the server's own host name"
         )

@@ -76,6 +76,11 @@ class Party:
         return f"{self.role}/{self.name}"
 
 
+def is_reserved(host: str) -> bool:
+    """Say whether a host name can pass for a party's server name: TLS compares without regard to case and a last dot."""
+    return host.lower().rstrip(".").endswith(DNS_SUFFIX)
+
+
 def parse_uri(uri: str) -> Party:
     """Read `secagg://ROLE/NAME` back; raise `CertificateError` on anything else."""
     role, separator, name = uri.removeprefix(_URI_PREFIX).partition("/")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from secagg.errors import CertificateError
-from secagg.party import DNS_SUFFIX, Party, Role, party_of
+from secagg.party import Party, Role, is_reserved, party_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -130,9 +130,9 @@ class TrustRoot:
 
 
 def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    if not isinstance(certificate.signature_hash_algorithm, SHA256):
-        return False
     try:
+        if not isinstance(certificate.signature_hash_algorithm, SHA256):
+            return False
         certificate.verify_directly_issued_by(authority)
     except (*_DAMAGED, InvalidSignature):
         return False
@@ -210,7 +210,7 @@ def _is_unknown_and_critical(extension: x509.Extension[x509.ExtensionType]) -> b
 def _check_names(certificate: x509.Certificate, party: Party) -> None:
     names = _extension(certificate, x509.SubjectAlternativeName)
     hosts = [] if names is None else names.get_values_for_type(x509.DNSName)
-    reserved = [host for host in hosts if host.lower().endswith(DNS_SUFFIX)]
+    reserved = [host for host in hosts if is_reserved(host)]
     if reserved != ([party.server_name] if party.role.serves else []):
         raise CertificateError(f"the certificate of {party} holds DNS names of another party, or lacks its own")
 
