@@ -212,7 +212,11 @@ class JobSpec:
         )
 
     def _check_precision(self, parameters: Parameters) -> None:
-        error = parameters.mean_error(self.min_contributors, self.min_total_weight / self.max_weight) / self.clip
+        least_total = self.min_total_weight / self.max_weight
+        _require(
+            least_total > 0, f"min_total_weight {self.min_total_weight} vanishes beside max_weight {self.max_weight}"
+        )
+        error = parameters.mean_error(self.min_contributors, least_total) / self.clip
         larger = "" if self.protocol.preset == "ckks-8192" else "use preset 'ckks-8192', "
         message = (
             f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} errs by {error:.1e} of clip, "

@@ -26,7 +26,7 @@ def reading(what: str) -> Iterator[None]:
         raise
     except SecAggError as error:
         raise MessageError(f"{what}: {error.cause}", next_step=error.next_step) from error
-    except (ValueError, TypeError, KeyError, OverflowError, DecodeError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError, DecodeError) as error:
         raise MessageError(f"{what} is not well formed") from error
 
 

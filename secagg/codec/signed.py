@@ -53,14 +53,15 @@ class _Kind:
     label: bytes
     role: Role
     name: str
+    most_bytes: int = 1024
 
 
 _HOLDER, _CLIENT = Role.KEY_HOLDER, Role.CLIENT
 _KINDS: dict[type, _Kind] = {
     Hello: _Kind(wire=ceremony_pb2.Hello, label=labels.HELLO, role=_HOLDER, name="holder"),
     KeyCommitment: _Kind(wire=ceremony_pb2.KeyCommitment, label=labels.KEY_COMMITMENT, role=_HOLDER, name="holder"),
-    Dealing: _Kind(wire=ceremony_pb2.Dealing, label=labels.DEALING, role=_HOLDER, name="holder"),
-    Trial: _Kind(wire=ceremony_pb2.Trial, label=labels.TRIAL, role=_HOLDER, name="holder"),
+    Dealing: _Kind(wire=ceremony_pb2.Dealing, label=labels.DEALING, role=_HOLDER, name="holder", most_bytes=512 * 1024),
+    Trial: _Kind(wire=ceremony_pb2.Trial, label=labels.TRIAL, role=_HOLDER, name="holder", most_bytes=8 * 1024),
     KeyStatement: _Kind(wire=ceremony_pb2.KeyStatement, label=labels.KEY_STATEMENT, role=_HOLDER, name="holder"),
     SeedOpening: _Kind(wire=ceremony_pb2.SeedOpening, label=labels.SEED_OPENING, role=_HOLDER, name="holder"),
     Verdict: _Kind(wire=ceremony_pb2.Verdict, label=labels.VERDICT, role=_HOLDER, name="holder"),
@@ -68,7 +69,7 @@ _KINDS: dict[type, _Kind] = {
     Upload: _Kind(wire=round_pb2.Upload, label=labels.UPLOAD, role=_CLIENT, name="client"),
     Approval: _Kind(wire=round_pb2.Approval, label=labels.APPROVAL, role=_HOLDER, name="holder"),
     PartialStatement: _Kind(wire=round_pb2.PartialStatement, label=labels.PARTIAL, role=_HOLDER, name="holder"),
-    Result: _Kind(wire=round_pb2.Result, label=labels.RESULT, role=Role.COORDINATOR, name=""),
+    Result: _Kind(wire=round_pb2.Result, label=labels.RESULT, role=Role.COORDINATOR, name="", most_bytes=1024 * 1024),
 }
 
 
@@ -89,6 +90,11 @@ def authenticate(
         MessageError: the signature, the signer's role or name, or the content does not.
     """
     kind = _KINDS[message_type]
+    # Fields that nobody knows travel with the signed bytes: one padded join, and the roster is too long for everybody.
+    if len(signed.payload) > kind.most_bytes:
+        raise MessageError(
+            f"{message_type.__name__} has {len(signed.payload)} bytes, at most {kind.most_bytes} are due"
+        )
     party = verify_signed(signed, kind.label, trust=trust, at=at, expect_role=kind.role)
     message = _payload(message_type, kind, signed.payload)
     if kind.name and getattr(message, kind.name) != party.name:
