@@ -6,7 +6,7 @@ One stands for all tests of a module; `heal` gives each test all its services in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -29,6 +29,7 @@ from tests.pki_material import deployment as make_authority
 from tests.round_cluster import ScriptedClient
 
 HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
+HONEST = ("secagg.cli.main", "key-holder", "serve", "--config")
 COORDINATOR = Party(role=Role.COORDINATOR, name="coordinator")
 OPERATOR = Party(role=Role.OPERATOR, name="olga")
 ROUND_SECONDS = 60.0
@@ -97,16 +98,16 @@ class LiveDeployment:
 
     Args:
         directory: private to this deployment.
-        values_limit: most values of a job that the key holders' own policy takes.
+        holder_command: what runs a key holder, as ``python -m`` has it; the path of a configuration comes last.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, holder_command: Sequence[str] = HONEST) -> None:
         self.directory = directory
+        self._holder_command = holder_command
         self.authority = make_authority(directory / "pki")
         self.ports = {name: ReservedPort() for name in (*HOLDERS, "coordinator", "metrics")}
         self.addresses: dict[str, str] = {name: self.ports[name].address for name in HOLDERS}
         self.services: dict[str, LiveProcess] = {}
-        self._lies: dict[str, str] = {}
         self._channels: list[grpc.aio.Channel] = []
         self._clients: list[AsyncClient] = []
         self._operators: list[AsyncOperatorClient] = []
@@ -123,7 +124,7 @@ class LiveDeployment:
     def start(self) -> None:
         """Start everything at once; return when all of it serves."""
         for holder in HOLDERS:
-            self._add(holder, ["secagg.cli.main", "key-holder", "serve", "--config", str(self.holder_config(holder))])
+            self._add(holder, [*self._holder_command, str(self.holder_config(holder))])
         config = str(self.coordinator_config())
         self._add("coordinator", ["secagg.cli.main", "coordinator", "serve", "--config", config])
         self.start_services(self.services)
@@ -141,23 +142,16 @@ class LiveDeployment:
             service.wait_until_ready()
 
     def heal(self) -> None:
-        """Start what is dead, wake what is frozen, and put an honest holder in every liar's place."""
-        for name in [*self._lies]:
-            self._lies.pop(name)
-            self.services[name].end()
-            self._add(name, ["secagg.cli.main", "key-holder", "serve", "--config", str(self.holder_config(name))])
+        """Wake what is frozen and start what is dead, and then the coordinator anew, which is slow to find the risen."""
         for service in self.services.values():
             if service.frozen:
                 service.thaw()
-        self.start_services([name for name, service in self.services.items() if not service.running])
-
-    def corrupt(self, *holders: HolderId, lie: str) -> None:
-        """Put a process in these holders' places that is honest but for one lie of `tests.misbehaving_holder`."""
-        for holder in holders:
-            self.services[holder].end()
-            self._lies[holder] = lie
-            self._add(holder, ["tests.misbehaving_holder", lie, str(self.holder_config(holder))])
-        self.start_services(holders)
+        dead = [name for name in HOLDERS if not self.services[name].running]
+        if dead:
+            self.coordinator.end()
+            self.start_services(dead)
+        if not self.coordinator.running:
+            self.start_services(["coordinator"])
 
     def close(self) -> None:
         """End every process and let go of the ports."""
@@ -206,7 +200,7 @@ class LiveDeployment:
             "metrics_listen": f'"{self.ports["metrics"].address}"',
             "identity": f'"{self.path(Role.COORDINATOR, COORDINATOR.name)}"',
             "data_dir": f'"{self.directory / "coordinator"}"',
-            "grace_seconds": "1",
+            "grace_seconds": "0.2",
             **{f"key_holders.{name}": f'"{address}"' for name, address in self.addresses.items()},
             **changes,
         }
@@ -265,12 +259,15 @@ class LiveDeployment:
         return spec
 
     async def reached(self, spec: JobSpec, *phases: Phase, round: int = 1) -> RoundStatus:
-        """Watch a round until it is in one of the phases, or ended."""
+        """Watch a job until its round of that number is in one of the phases, or ended."""
+        operator = self.operator()
         async with asyncio.timeout(ROUND_SECONDS):
-            async for status in self.operator().watch_rounds(spec.job, RoundNumber(round)):
-                if status.phase in phases or status.phase.ended:
+            async for status in operator.watch_rounds(spec.job, RoundNumber(0)):
+                if status.round > round:
+                    break
+                if status.round == round and (status.phase in phases or status.phase.ended):
                     return status
-        raise AssertionError(f"round {round} of {spec.job} was lost from sight")
+        return await operator.get_round(spec.job, RoundNumber(round))
 
     async def ended(self, spec: JobSpec, round: int = 1) -> RoundStatus:
         return await self.reached(spec, round=round)

@@ -44,6 +44,11 @@ class CeremonyLostError(Exception):
         self.reason = reason
         self.statuses = tuple(statuses)
 
+    def reachable(self, holders: Iterable[HolderId]) -> tuple[HolderId, ...]:
+        """Return those of the holders that did not stay silent."""
+        silent = {status.holder for status in self.statuses if status.verdict is HolderVerdict.UNREACHABLE}
+        return tuple(holder for holder in holders if holder not in silent)
+
 
 async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCertified | KeyFailed:
     """Run ceremonies until one ends with a key, each without those that the one before lost."""
@@ -59,7 +64,8 @@ async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCe
             await end_ceremony(holders, plan.digest, left)
             raise
         except CeremonyLostError as lost:
-            await end_ceremony(holders, plan.digest, left)
+            # Who is silent now would hold up the next attempt; it ends by itself.
+            await end_ceremony(holders, plan.digest, lost.reachable(left))
             reason = lost.reason
             known.update({status.holder: status for status in lost.statuses})
             dropped = {status.holder for status in lost.statuses}
