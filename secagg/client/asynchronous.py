@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Final, Self, TypedDict
 
 import grpc.aio
 
-from secagg.client.calls import RECONNECT_OPTIONS, Coordinator
+from secagg.client.calls import RECONNECT_OPTIONS, Coordinator, Limit
 from secagg.client.config import load_client_settings
 from secagg.client.encryption import Update
+from secagg.client.offers import await_offer
 from secagg.client.participation import Participation, Submission
 from secagg.client.progress import ProgressCallback, RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.errors import UsageError
 from secagg.identity import Party, Role
-from secagg.ids import JobId
+from secagg.ids import ClientId, JobId
+from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
+from secagg.roles.client import rules
 from secagg.tls_identity import TlsIdentity
 from secagg.transport import open_channel
 
@@ -147,6 +151,27 @@ class AsyncClient:
         )
         spool = partial(CiphertextSpool, self._spool_dir)
         return await Participation(self._coordinator(), self._identity, self._policy, spool, submission).run()
+
+    async def next_plan(
+        self, job: str, *, after_round: int = 0, join_timeout_seconds: float = JOIN_TIMEOUT_SECONDS
+    ) -> RoundPlan:
+        """Return the plan of the job's next round without taking part: ``plan.spec`` tells tensors, clip bound and weights.
+
+        Plan and key are checked as :meth:`participate` checks them; it raises what that would raise by then.
+        """
+        begun = rules.begin(
+            client=ClientId(self._identity.party.name),
+            coordinator=self._party,
+            policy=self._policy,
+            job=JobId(job),
+            after_round=after_round,
+        )
+        limit = Limit(join_timeout_seconds)
+        offered = await await_offer(
+            self._coordinator(), self._identity.trust, job=JobId(job), after_round=after_round, limit=limit
+        )
+        await asyncio.to_thread(rules.step, begun.state, offered)
+        return offered.plan
 
     def _coordinator(self) -> Coordinator:
         if self._channel is None:

@@ -12,6 +12,7 @@ from secagg.client.asynchronous import JOIN_TIMEOUT_SECONDS, SILENCE_SECONDS, As
 from secagg.client.encryption import Update
 from secagg.client.progress import ProgressCallback, RoundResult
 from secagg.errors import UsageError
+from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
 from secagg.tls_identity import TlsIdentity
 
@@ -90,6 +91,14 @@ class Client:
                 progress=progress,
                 join_timeout_seconds=join_timeout_seconds,
             )
+        )
+
+    def next_plan(
+        self, job: str, *, after_round: int = 0, join_timeout_seconds: float = JOIN_TIMEOUT_SECONDS
+    ) -> RoundPlan:
+        """Return the plan of the job's next round; as :meth:`AsyncClient.next_plan`."""
+        return self._run(
+            self._client.next_plan(job, after_round=after_round, join_timeout_seconds=join_timeout_seconds)
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from secagg import codec
 from secagg.client.calls import Coordinator, Limit, poll_seconds, reading_answer
 from secagg.client.encryption import Update, encrypt
+from secagg.client.offers import await_offer
 from secagg.client.progress import Progress, ProgressCallback, RoundResult, mean_from_bytes
 from secagg.client.spool import CiphertextSpool
 from secagg.client.transfer import Uploader, UploadJob, download_mean
@@ -20,7 +21,6 @@ from secagg.errors import (
     LateError,
     RoundAbortedError,
     SecAggError,
-    UnknownRoundError,
     UsageError,
     WrongPhaseError,
 )
@@ -143,23 +143,10 @@ class Participation:
 
     async def _await_round(self, effect: AwaitRound) -> PlanOffered:
         self._report(Phase.OPEN, 0)
-        stub, job = self._coordinator.stub, self._wanted.job
-        while not self._join_limit.over:
-            wait = poll_seconds(self._join_limit)
-            request = pb.WaitForRoundRequest(job=job, after_round=effect.after_round, wait_seconds=wait)
-            answer = await self._ask(stub.WaitForRound, request, self._join_limit)
-            if answer.found:
-                return await asyncio.to_thread(self._read_offer, answer)
-            if answer.job_complete:
-                advice = "Nothing was submitted; ask the operator for a new job"
-                raise UsageError(f"job {job} has published all its rounds", next_step=advice)
-        raise UnknownRoundError(f"no round of job {job} could be joined within {self._join_limit.seconds:g} s")
-
-    def _read_offer(self, answer: pb.WaitForRoundResponse) -> PlanOffered:
-        with reading_answer():
-            plan = codec.round_plan_from_wire(answer.plan)
-            bundle = codec.key_bundle_from_wire(answer.key, trust=self._identity.trust, at=_now())
-        return PlanOffered(plan=plan, bundle=bundle)
+        job, trust = self._wanted.job, self._identity.trust
+        return await await_offer(
+            self._coordinator, trust, job=job, after_round=effect.after_round, limit=self._join_limit
+        )
 
     # 5.2: the ciphertext
 
