@@ -50,8 +50,7 @@ def as_the_catalogue_names_it() -> Iterator[None]:
     try:
         yield
     except RemoteError as error:
-        assert error.__cause__ is not None
-        raise error.__cause__ from error
+        raise error.__cause__ or error from error
 
 
 async def asked(call: Awaitable[T]) -> T:
@@ -196,20 +195,18 @@ class LyingCoordinator:
     async def decrypt(
         self, holder: HolderId, digest: Digest, approvals: Iterable[Authenticated[Approval]], **changes: Any
     ) -> Answer:
-        request = DecryptionRequest(
-            key_id=self.plan.protocol.key_id, request_digest=digest, approvals=tuple(approvals)
-        )
+        request = DecryptionRequest(key_id=self.plan.protocol.key_id, request_digest=digest, approvals=tuple(approvals))
         received = b""
-        try:
-            async for part in self.calls(holder).decrypt(replace(request, **changes), timeout_seconds=SECONDS):
-                if isinstance(part, bytes):
+        with as_the_catalogue_names_it():
+            try:
+                async for part in self.calls(holder).decrypt(replace(request, **changes), timeout_seconds=SECONDS):
+                    if not isinstance(part, bytes):
+                        return received, part.message
                     received += part
-                else:
-                    return received, part.message
-        except RemoteError as error:
-            assert received == b""
-            assert error.__cause__ is not None
-            raise error.__cause__ from error
+            except RemoteError:
+                if received:
+                    pytest.fail(f"{holder} sent {len(received)} bytes of an answer before it refused")
+                raise
         raise AssertionError("the answer has no statement")
 
     def opened(self, request: ApprovalRequest, answers: dict[HolderId, Answer]) -> np.ndarray:
@@ -226,9 +223,7 @@ class LyingCoordinator:
                 holder=self.plan.protocol.group.index(holder),
                 threshold=parameters.threshold,
                 key_id=self.plan.protocol.key_id,
-                values=residues_from_bytes(
-                    data, parameters.data_primes, parameters.chunks, degree=parameters.degree
-                ),
+                values=residues_from_bytes(data, parameters.data_primes, parameters.chunks, degree=parameters.degree),
             )
             for holder, (data, _) in answers.items()
         ]
@@ -264,9 +259,7 @@ def approval_by(
     coordinator: LyingCoordinator, holder: HolderId, request: ApprovalRequest, **changes: Any
 ) -> Authenticated[Approval]:
     """Sign an approval as a corrupt holder would: with its real key, of whatever is wanted."""
-    approval = Approval(
-        key_id=coordinator.plan.protocol.key_id, request_digest=digest_of(request), holder=holder
-    )
+    approval = Approval(key_id=coordinator.plan.protocol.key_id, request_digest=digest_of(request), holder=holder)
     return signed_by(coordinator.holders.holder(holder), replace(approval, **changes))
 
 

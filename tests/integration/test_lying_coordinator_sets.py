@@ -15,7 +15,17 @@ from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import RoundPlan
 from tests.holder_material import job_spec
 from tests.holder_processes import HolderProcesses, running
-from tests.lying_coordinator import ALICE, BOB, CAROL, DAVE, EVERYONE, LyingCoordinator, coordinating, digest_of, one_loop
+from tests.lying_coordinator import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    EVERYONE,
+    LyingCoordinator,
+    coordinating,
+    digest_of,
+    one_loop,
+)
 
 HOLDERS = NORTH, EAST, SOUTH = tuple(HolderId(name) for name in ("north", "east", "south"))
 SPEC = job_spec(3, 2, min_contributors=3)
@@ -160,7 +170,9 @@ async def test_after_a_crash_other_bytes_do_not_pass_for_the_approved_set(approv
     approvals = await approved.approve_all(request)
     approved.holders.crash(NORTH)
     with pytest.raises(FaultyCoordinatorError, match="not the one that was signed"):
-        await approved.approve(NORTH, request, alice=approved.clients[BOB].ciphertext.c1, bob=approved.clients[ALICE].ciphertext.c1)
+        await approved.approve(
+            NORTH, request, alice=approved.clients[BOB].ciphertext.c1, bob=approved.clients[ALICE].ciphertext.c1
+        )
     with pytest.raises(WrongPhaseError, match="no sum"):
         await approved.decrypt(NORTH, digest_of(request), approvals)
     approved.verify_nothing_answered()
