@@ -10,16 +10,21 @@ import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final, TypeVar, cast
 
 import structlog
 
 from coordinator.rounds.calls import KeyHolderCalls
-from he.errors import CeremonyError
+from he.errors import CeremonyError, FormatError
+from he.public_key import PublicKey
+from he.residues import Residues, residues_from_bytes
+from he.ring import key_ring_for
+from he.sampling import expand_public
 from secagg import transcript
 from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError
 from secagg.ids import Digest, HolderId, KeyId, RoundNumber
-from secagg.messages.ceremony import DealingBundle, KeyStatement, PublicKeyBundle, TrialBundle
+from secagg.messages.ceremony import Dealing, DealingBundle, KeyStatement, PublicKeyBundle, TrialBundle
 from secagg.messages.round import HolderStatus, HolderVerdict
 from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, CkksRound, JobSpec, RoundPlan
@@ -31,6 +36,7 @@ Holders = Mapping[HolderId, KeyHolderCalls]
 
 _log: Final = structlog.get_logger("coordinator.ceremony")
 _CALLS_PER_CEREMONY: Final = 6
+_ANSWER_SLACK_BYTES: Final = 64
 _FAULTY: Final = HolderVerdict.FAULTY
 END_SECONDS: Final = 5.0
 """How long a holder has to take note that a ceremony or a round is over; it ends by itself otherwise."""
@@ -60,9 +66,6 @@ async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCe
         plan = CeremonyPlan(spec=spec, round=round, attempt=attempt, group=ckks.group(left))
         try:
             bundle = await _Ceremony(holders, plan).run()
-        except asyncio.CancelledError:
-            await end_ceremony(holders, plan.digest, left)
-            raise
         except CeremonyLostError as lost:
             # Who is silent now would hold up the next attempt; it ends by itself.
             await end_ceremony(holders, plan.digest, lost.reachable(left))
@@ -73,6 +76,9 @@ async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCe
             if not dropped:
                 break
             left = tuple(holder for holder in left if holder not in dropped)
+        except BaseException:
+            await end_ceremony(holders, plan.digest, left)
+            raise
         else:
             return _certified(bundle, tuple(known.values()))
     have = len(left)
@@ -142,7 +148,7 @@ class _Ceremony:
         trials = await self._ask(
             lambda calls: calls.try_key(digest, _for_receiver(dealings, calls.holder), timeout_seconds=seconds)
         )
-        self._require(trials, lambda tried: _answered(tried, key_id), "its trial is not for this key")
+        self._require(trials, lambda tried: self._answered(tried, key_id), "its trial is not for this key")
         seen = _Transcript(key_id=key_id, dealings=dealings, trials=trials)
         if any(trial.trial.message.complaint for trial in trials):
             raise await self._blame(seen)
@@ -151,8 +157,36 @@ class _Ceremony:
 
     def _dealt(self, bundle: DealingBundle, context: Digest) -> bool:
         dealing = bundle.dealing.message
-        digests = tuple(hashlib.sha256(bundle.sealed.get(name, b"")).digest() for name in self._names)
-        return dealing.context == context and digests == dealing.sealed_digests
+        if dealing.context != context or set(bundle.sealed) != set(self._names) or self._b(dealing) is None:
+            return False
+        digests = tuple(hashlib.sha256(bundle.sealed[name]).digest() for name in self._names)
+        return digests == dealing.sealed_digests
+
+    def _b(self, dealing: Dealing) -> Residues | None:
+        """Return the residues of an opened b, or None if it has none."""
+        parameters = self._plan.parameters
+        try:
+            return residues_from_bytes(dealing.b, parameters.key_primes, degree=parameters.degree)
+        except FormatError:
+            return None
+
+    def _answered(self, bundle: TrialBundle, key_id: KeyId) -> bool:
+        trial = bundle.trial.message
+        if trial.key_id != key_id:
+            return False
+        if trial.complaint:
+            return not bundle.answer
+        # All answers are shown to everybody in one message: a long one would keep the others from it.
+        parameters = self._plan.parameters
+        longest = 4 * len(parameters.key_primes) * parameters.degree + _ANSWER_SLACK_BYTES
+        return len(bundle.answer) <= longest and hashlib.sha256(bundle.answer).digest() == trial.answer_digest
+
+    def _public_key(self, seen: _Transcript, context: Digest) -> PublicKey:
+        """Return the key that these dealings make: what is due is computed, and not put to the vote."""
+        parameters = self._plan.parameters
+        shares = [b for bundle in seen.dealings if (b := self._b(bundle.dealing.message)) is not None]
+        a = expand_public(context, parameters.key_primes, parameters.degree)
+        return PublicKey(parameters, a, reduce(key_ring_for(parameters).add, shares))
 
     async def _certify(
         self, seen: _Transcript, context: Digest
@@ -166,21 +200,28 @@ class _Ceremony:
         if failures:
             raise self._lost(failures)
         statements = tuple(answers[name][0] for name in self._names)
-        bodies = Counter(answers[name][1] for name in self._names)
-        keys = Counter(statement.message.public_key_digest for statement in statements)
-        b, key = bodies.most_common(1)[0][0], keys.most_common(1)[0][0]
+        public_key = await asyncio.to_thread(self._public_key, seen, context)
+        key, b = public_key.digest(), public_key.to_bytes()
         self._require(
             statements,
             lambda made: _vouches(made.message, seen.key_id, digest, context) and made.message.public_key_digest == key,
-            "it vouched for another key than the others",
+            "it vouched for another key than the dealings make",
         )
-        self._require(self._names, lambda name: answers[name][1] == b, "it summed up another key than the others")
+        self._require(
+            self._names, lambda name: answers[name][1] == b, "it summed up another key than the dealings make"
+        )
         return statements, b
 
     async def _blame(self, seen: _Transcript) -> CeremonyLostError:
         """Have the seeds opened, and let everybody say who lied."""
         digest, seconds = self._plan.digest, self._seconds
         opened, silent = await self._gather(lambda calls: calls.open_seed(digest, seen.trials, timeout_seconds=seconds))
+        self._require(
+            tuple(opened.values()),
+            lambda opening: opening.message.key_id == seen.key_id,
+            "it opened a seed for another key",
+            names=tuple(opened),
+        )
         openings = tuple(opened[name] for name in self._names if name in opened)
         verdicts, _ = await self._gather(
             lambda calls: calls.lay_blame(digest, openings, seen.dealings, timeout_seconds=seconds),
@@ -222,8 +263,11 @@ class _Ceremony:
                 answers[name] = cast("T", answer)
         return answers, failures
 
-    def _require(self, answers: Sequence[T], holds: Callable[[T], bool], reason: str) -> None:
-        wrong = [name for name, answer in zip(self._names, answers, strict=True) if not holds(answer)]
+    def _require(
+        self, answers: Sequence[T], holds: Callable[[T], bool], reason: str, *, names: Sequence[HolderId] | None = None
+    ) -> None:
+        asked = self._names if names is None else names
+        wrong = [name for name, answer in zip(asked, answers, strict=True) if not holds(answer)]
         if wrong:
             raise CeremonyLostError(f"{named(wrong)}: {reason}", _statuses(wrong, _FAULTY, reason))
 
@@ -289,15 +333,6 @@ def _statuses(names: Iterable[HolderId], verdict: HolderVerdict, reason: str) ->
 
 def _for_receiver(dealings: Sequence[DealingBundle], receiver: HolderId) -> tuple[DealingBundle, ...]:
     return tuple(replace(bundle, sealed={receiver: bundle.sealed[receiver]}) for bundle in dealings)
-
-
-def _answered(bundle: TrialBundle, key_id: KeyId) -> bool:
-    trial = bundle.trial.message
-    if trial.key_id != key_id:
-        return False
-    if trial.complaint:
-        return not bundle.answer
-    return hashlib.sha256(bundle.answer).digest() == trial.answer_digest
 
 
 def _vouches(statement: KeyStatement, key_id: KeyId, ceremony: Digest, context: Digest) -> bool:
