@@ -24,6 +24,7 @@ from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, SeedOpening,
 from secagg.messages.signed import Authenticated
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder import ceremony
+from secagg.roles.key_holder.dealings import deal_to_all
 from secagg.roles.key_holder.events import (
     BeginCeremony,
     BlameAsked,
@@ -116,6 +117,21 @@ def wrong_opening(room: HolderRoom, liar: HolderId, victim: HolderId) -> None:
     room.lies[liar, Dealing] = lie
 
 
+def another_draw_after_the_commitment(room: HolderRoom, liar: HolderId, victim: HolderId) -> None:
+    """Commit to one b and deal another whole draw, consistent in itself: only the commitment tells."""
+
+    def lie(_reply: Reply) -> Reply:
+        state = room.states[liar]
+        assert isinstance(state, Dealt)
+        other = steps.draw(room.plan.parameters, state.reader.number, b"chosen late" + bytes(21), state.context)
+        room.states[liar] = with_changes(state, secrets=other)
+        hellos = [one.message for one in state.hellos]
+        dealing, sealed = deal_to_all(other, context=state.context, holder=liar, hellos=hellos)
+        return Reply(message=dealing, sealed=sealed)
+
+    room.lies[liar, Dealing] = lie
+
+
 def unreadable_opening(room: HolderRoom, liar: HolderId, victim: HolderId) -> None:
     """Commit to bytes that are no polynomial, and open to them."""
     b = b"\xff" * (4 * 4 * room.plan.parameters.degree)
@@ -156,6 +172,7 @@ LIES = [
     bad_sealed_blob,
     sealed_nonsense,
     wrong_opening,
+    another_draw_after_the_commitment,
     unreadable_opening,
     false_complaint,
     wrong_answer,
@@ -526,6 +543,15 @@ def test_a_trial_answer_that_was_altered_on_the_way_is_the_coordinators_fault() 
     altered = with_changes(trials[1], answer=trials[1].answer[:-1] + b"?")
     with pytest.raises(FaultyCoordinatorError, match="altered"):
         room.tell(NORTH, SeedAsked(trials=(trials[0], altered, trials[2])))
+
+
+def test_a_complaint_comes_without_an_answer() -> None:
+    room = room_of()
+    false_complaint(room, EAST, NORTH)
+    trials = room.try_key()
+    smuggled = with_changes(trials[1], answer=b"something")
+    with pytest.raises(FaultyCoordinatorError, match="altered"):
+        room.tell(NORTH, SeedAsked(trials=(trials[0], smuggled, trials[2])))
 
 
 @pytest.mark.parametrize("change", [{"answer_digest": b""}, {"complaint": "and an answer"}])
