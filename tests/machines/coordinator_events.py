@@ -9,17 +9,21 @@ from secagg import transcript
 from secagg.identity import Party, Role, SignedMessage
 from secagg.ids import ClientId, Digest, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import KeyStatement, PublicKeyBundle
-from secagg.messages.round import Approval, Join, Upload
+from secagg.messages.round import Approval, HolderVerdict, Join, Phase, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
 from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import Effect
 from secagg.roles.coordinator.events import (
+    AnswerReceived,
     ApprovalReceived,
+    CancelRequested,
     Event,
+    HolderLost,
     JoinReceived,
     KeyCertified,
     RosterPublished,
+    SumOpened,
     UploadVerified,
 )
 from secagg.roles.coordinator.state import RoundState
@@ -145,3 +149,41 @@ class World:
         for holder in holders:
             self.happens(approval(self.state, holder))
         return self
+
+
+OPENED = SumOpened(total_weight=3.0, mean_digest=digest("mean"), mean_bytes=40)
+
+
+def world_in(phase: Phase) -> World:
+    world = World()
+    match phase:
+        case Phase.OPEN:
+            world.opened()
+        case Phase.FROZEN:
+            world.opened()
+            for client in CLIENTS:
+                world.happens(join(client))
+        case Phase.UPLOADING:
+            world.uploading()
+        case Phase.APPROVING:
+            world.approving()
+        case Phase.DECRYPTING:
+            world.decrypting()
+        case Phase.PUBLISHED:
+            answer(world.decrypting(), *HOLDERS[:4])
+            world.happens(OPENED)
+        case Phase.ABORTED:
+            world.uploading().happens(CancelRequested(reason="test"))
+    return world
+
+
+def answer(world: World, *holders: HolderId) -> World:
+    for holder in holders:
+        world.happens(AnswerReceived(holder=holder))
+    return world
+
+
+def lose(world: World, *holders: HolderId, verdict: HolderVerdict = HolderVerdict.UNREACHABLE) -> World:
+    for holder in holders:
+        world.happens(HolderLost(holder=holder, verdict=verdict, reason="test"))
+    return world
