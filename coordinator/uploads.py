@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 from weakref import WeakValueDictionary
 
 from coordinator.contracts import Limits
@@ -21,16 +23,19 @@ from secagg.roles.coordinator.events import UploadRefused, UploadVerified
 from secagg.roles.coordinator.uploading import check_upload
 from secagg.wire.v1 import client_service_pb2 as pb
 
+STREAMS_PER_CLIENT: Final = 4
+"""A client that lost its connection begins again before the old stream is known to be dead."""
+
 Receive = Callable[[pb.UploadPart], Awaitable[None]]
 
 
 class Uploads:
-    """Takes uploads, at most ``limits.concurrent_uploads`` at a time."""
+    """Takes uploads, of at most ``limits.concurrent_uploads`` clients at a time."""
 
     def __init__(self, around: Surroundings, limits: Limits) -> None:
         self._around = around
         self._most = limits.concurrent_uploads
-        self._running = 0
+        self._running: Counter[UploadKey] = Counter()
         self._completing: WeakValueDictionary[UploadKey, asyncio.Lock] = WeakValueDictionary()
 
     async def offsets(self, live: LiveRound, client: ClientId) -> tuple[int, int]:
@@ -48,20 +53,23 @@ class Uploads:
         """
         key = _key(live, upload.client)
         counted = check_upload(live.state, upload)
-        if self._running >= self._most:
-            raise BusyError(f"{self._running} uploads are running already")
+        self._check_place(key)
         if not counted:
             parameters = live.state.certified.parameters
             self._around.spool.reserve(key, parameters.chunks * half_chunk_bytes(parameters))
-        self._count(1)
+        self._running[key] += 1
+        self._around.metrics.uploads_running(1)
         try:
             yield lambda part: self._receive(live, key, part)
         finally:
-            self._count(-1)
+            self._running -= Counter({key: 1})
+            self._around.metrics.uploads_running(-1)
 
-    def _count(self, change: int) -> None:
-        self._running += change
-        self._around.metrics.uploads_running(change)
+    def _check_place(self, key: UploadKey) -> None:
+        if self._running[key] >= STREAMS_PER_CLIENT:
+            raise BusyError(f"{self._running[key]} uploads of client {key.client} are running already")
+        if key not in self._running and len(self._running) >= self._most:
+            raise BusyError(f"uploads of {self._most} clients are running already")
 
     async def _receive(self, live: LiveRound, key: UploadKey, wire: pb.UploadPart) -> None:
         if live.state.phase is not Phase.UPLOADING:
