@@ -123,7 +123,9 @@ def another_draw_after_the_commitment(room: HolderRoom, liar: HolderId, victim: 
     def lie(_reply: Reply) -> Reply:
         state = room.states[liar]
         assert isinstance(state, Dealt)
-        other = steps.draw(room.plan.parameters, state.reader.number, b"chosen late" + bytes(21), state.context)
+        late = steps.draw(room.plan.parameters, state.reader.number, b"chosen late" + bytes(21), state.context)
+        # The seed stays, or the liar's own HPKE key would be another than it announced.
+        other = with_changes(late, seed=state.seed)
         room.states[liar] = with_changes(state, secrets=other)
         hellos = [one.message for one in state.hellos]
         dealing, sealed = deal_to_all(other, context=state.context, holder=liar, hellos=hellos)
