@@ -84,8 +84,10 @@ class ClientServicer(ClientServiceServicer):
         frozen = state.roster_digest is not None and state.phase not in _BEFORE_ROSTER
         return pb.WaitForRosterResponse(
             phase=codec.phase_to_wire(state.phase),
-            reason=live.status.reason,
             roster=codec.roster_to_wire(state.roster) if frozen else None,
+            reason=state.reason,
+            have=state.have,
+            need=state.need,
         )
 
     @staticmethod
@@ -137,10 +139,19 @@ class ClientServicer(ClientServiceServicer):
         if live is None:
             record = await self._stored(request.job, request.round)
             signed = None if record.result is None else codec.signed_from_bytes(record.result)
-            return _result(record.status.phase, record.status.reason, signed)
+            return pb.WaitForResultResponse(
+                phase=codec.phase_to_wire(record.status.phase), reason=record.status.reason, result=_wire(signed)
+            )
         changes = (await self._engine.run_of(JobId(request.job))).changes
         await self._wait(changes, lambda: live.state.phase.ended, request.wait_seconds)
-        return _result(live.state.phase, live.status.reason, live.result)
+        state = live.state
+        return pb.WaitForResultResponse(
+            phase=codec.phase_to_wire(state.phase),
+            result=_wire(live.result),
+            reason=state.reason,
+            have=state.have,
+            need=state.need,
+        )
 
     async def DownloadMean(
         self, request: pb.DownloadMeanRequest, context: Context
@@ -208,9 +219,5 @@ async def _header(requests: AsyncIterator[pb.UploadHalvesRequest]) -> pb.UploadH
     raise UsageError("the first message of an upload carries the header")
 
 
-def _result(phase: Phase, reason: str, signed: SignedMessage | None) -> pb.WaitForResultResponse:
-    return pb.WaitForResultResponse(
-        phase=codec.phase_to_wire(phase),
-        reason=reason,
-        result=None if signed is None else codec.signed_to_wire(signed),
-    )
+def _wire(signed: SignedMessage | None) -> Signed | None:
+    return None if signed is None else codec.signed_to_wire(signed)

@@ -134,8 +134,8 @@ class Participation:
                 return await self._upload(effect)
             case AwaitResult():
                 return await self._await_result(effect)
-            case Fail(reason=reason):
-                raise RoundAbortedError(reason)
+            case Fail():
+                raise RoundAbortedError(effect.reason, effect.have, effect.need)
             case DeliverResult():
                 raise UsageError("the result was delivered")
 
@@ -189,7 +189,7 @@ class Participation:
             request = pb.WaitForRosterRequest(job=self._spec.job, round=self._number, wait_seconds=wait)
             answer = await self._ask(stub.WaitForRoster, request, limit)
             if _phase(answer.phase) is Phase.ABORTED:
-                return RoundEnded(reason=answer.reason)
+                return _ended(answer)
             if answer.HasField("roster"):
                 return await asyncio.to_thread(self._read_roster, answer)
         return RoundEnded(reason=f"the coordinator showed no roster within {limit.seconds:g} s")
@@ -225,7 +225,7 @@ class Participation:
         answer = await self._ask_result(Limit(GRACE_SECONDS), wait_seconds=0)
         if _phase(answer.phase) is not Phase.ABORTED:
             raise error
-        return RoundEnded(reason=answer.reason)
+        return _ended(answer)
 
     # 6.6: the result
 
@@ -238,7 +238,7 @@ class Participation:
             answer = await self._ask_result(limit, wait_seconds=poll_seconds(limit))
             phase = _phase(answer.phase)
             if phase is Phase.ABORTED:
-                return RoundEnded(reason=answer.reason)
+                return _ended(answer)
             if phase is not shown:
                 shown = phase
                 self._report(phase, self._total)
@@ -298,6 +298,14 @@ class Participation:
         if self._wanted.progress is not None:
             number = 0 if self._plan is None else self._plan.round
             self._wanted.progress(Progress(phase=phase, done=done, total=self._total, round=number))
+
+
+def _ended(answer: pb.WaitForRosterResponse | pb.WaitForResultResponse) -> RoundEnded:
+    return RoundEnded(
+        reason=answer.reason,
+        have=answer.have if answer.HasField("have") else None,
+        need=answer.need if answer.HasField("need") else None,
+    )
 
 
 def _phase(wire: int) -> Phase:

@@ -57,9 +57,11 @@ class ResultPublished:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundEnded:
-    """The round ended without a result, or without one in time."""
+    """The round ended without a result, or without one in time. ``have``, ``need``: where too few was the reason."""
 
     reason: str
+    have: int | None = None
+    need: int | None = None
 
 
 Event = PlanOffered | CiphertextReady | JoinRefused | RosterFrozen | UploadAccepted | ResultPublished | RoundEnded
@@ -114,6 +116,8 @@ class Fail:
     """Tell the caller that the round was aborted; whether the update is submitted again is the caller's decision."""
 
     reason: str
+    have: int | None = None
+    need: int | None = None
 
 
 Effect = AwaitRound | BuildKey | SendJoin | SendUpload | AwaitResult | DeliverResult | Fail

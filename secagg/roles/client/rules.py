@@ -148,7 +148,8 @@ def result_published(state: Waiting, event: ResultPublished) -> ClientStep:
 
 def round_ended(_state: ClientState, event: RoundEnded) -> ClientStep:
     """Tell the caller; an update of a joined round is never submitted again by itself."""
-    return Step(state=Failed(reason=event.reason), effects=(Fail(reason=event.reason),))
+    fail = Fail(reason=event.reason, have=event.have, need=event.need)
+    return Step(state=Failed(reason=event.reason), effects=(fail,))
 
 
 _P = ClientPhase

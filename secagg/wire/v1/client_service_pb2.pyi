@@ -152,8 +152,13 @@ class WaitForRosterResponse(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ROSTER_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    NEED_FIELD_NUMBER: _builtins.int
     phase: _round_pb2.Phase.ValueType
     reason: _builtins.str
+    have: _builtins.int
+    """The counts behind the reason, where too few was the reason."""
+    need: _builtins.int
     @_builtins.property
     def roster(self) -> _round_pb2.FrozenRoster: ...
     def __init__(
@@ -162,12 +167,21 @@ class WaitForRosterResponse(_message.Message):
         phase: _round_pb2.Phase.ValueType = ...,
         reason: _builtins.str = ...,
         roster: _round_pb2.FrozenRoster | None = ...,
+        have: _builtins.int | None = ...,
+        need: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["roster", b"roster"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "roster", b"roster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "reason", b"reason", "roster", b"roster"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "phase", b"phase", "reason", b"reason", "roster", b"roster"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__have: _TypeAlias = _typing.Literal["have"]  # noqa: Y015
+    _WhichOneofArgType__have: _TypeAlias = _typing.Literal["_have", b"_have"]  # noqa: Y015
+    _WhichOneofReturnType__need: _TypeAlias = _typing.Literal["need"]  # noqa: Y015
+    _WhichOneofArgType__need: _TypeAlias = _typing.Literal["_need", b"_need"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__have) -> _WhichOneofReturnType__have | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__need) -> _WhichOneofReturnType__need | None: ...
 
 Global___WaitForRosterResponse: _TypeAlias = WaitForRosterResponse  # noqa: Y015
 
@@ -400,8 +414,13 @@ class WaitForResultResponse(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    NEED_FIELD_NUMBER: _builtins.int
     phase: _round_pb2.Phase.ValueType
     reason: _builtins.str
+    have: _builtins.int
+    """The counts behind the reason, where too few was the reason."""
+    need: _builtins.int
     @_builtins.property
     def result(self) -> _signed_pb2.Signed:
         """Signed Result, once the round is PUBLISHED."""
@@ -412,12 +431,21 @@ class WaitForResultResponse(_message.Message):
         phase: _round_pb2.Phase.ValueType = ...,
         reason: _builtins.str = ...,
         result: _signed_pb2.Signed | None = ...,
+        have: _builtins.int | None = ...,
+        need: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "reason", b"reason", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "phase", b"phase", "reason", b"reason", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__have: _TypeAlias = _typing.Literal["have"]  # noqa: Y015
+    _WhichOneofArgType__have: _TypeAlias = _typing.Literal["_have", b"_have"]  # noqa: Y015
+    _WhichOneofReturnType__need: _TypeAlias = _typing.Literal["need"]  # noqa: Y015
+    _WhichOneofArgType__need: _TypeAlias = _typing.Literal["_need", b"_need"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__have) -> _WhichOneofReturnType__have | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__need) -> _WhichOneofReturnType__need | None: ...
 
 Global___WaitForResultResponse: _TypeAlias = WaitForResultResponse  # noqa: Y015
 
