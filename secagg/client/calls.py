@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc.aio
 
-from secagg.errors import BusyError, FaultyCoordinatorError, MessageError, UnreachableError
+from secagg.errors import BusyError, CertificateError, FaultyCoordinatorError, MessageError, UnreachableError
 from secagg.identity import Party
 from secagg.rpc_errors import error_from_rpc
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
@@ -130,8 +130,8 @@ class Coordinator:
 
 @contextmanager
 def reading_answer() -> Iterator[None]:
-    """Blame the coordinator for what cannot be read: it should have refused it, or never have made it."""
+    """Blame the coordinator for what cannot be read or was signed by a stranger: it should have refused it, or never have made it."""
     try:
         yield
-    except MessageError as error:
+    except (MessageError, CertificateError) as error:
         raise FaultyCoordinatorError(f"its answer is refused: {error.reason}", next_step=error.next_step) from error
