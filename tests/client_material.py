@@ -12,7 +12,7 @@ from secagg.ids import ClientId, Digest, JobId
 from secagg.messages.ceremony import Hello, KeyStatement, PublicKeyBundle
 from secagg.messages.round import FrozenRoster, Join, Result
 from secagg.messages.signed import Authenticated
-from secagg.plan import CkksRound, RoundPlan
+from secagg.plan import CkksRound, JobSpec, RoundPlan
 from secagg.policy import ClientPolicy
 from secagg.roles.client import rules
 from secagg.roles.client.checks import mean_bytes
@@ -50,9 +50,9 @@ def start(**changes: object) -> ClientState:
 
 
 @cache
-def offer() -> PlanOffered:
+def offer(spec: JobSpec | None = None) -> PlanOffered:
     """Run a ceremony of three holders, and return what an honest coordinator makes of it."""
-    room = HolderRoom(plan=ceremony_plan(job_spec()))
+    room = HolderRoom(plan=ceremony_plan(spec or job_spec()))
     replies = room.certify()
     statements = tuple(signed(reply.message) for reply in replies)
     first = replies[0].message

@@ -22,7 +22,7 @@ ALICE = Party(role=Role.CLIENT, name="alice")
 
 
 class ScriptedCoordinator(ClientServiceServicer):
-    """Notes every request; answers with the next entry of the script: a message, or an exception to refuse with."""
+    """Notes every request; answers with the next entry of the script: a message, what makes one, or an exception."""
 
     def __init__(self) -> None:
         self.script: dict[str, list[Any]] = {}
@@ -36,7 +36,7 @@ class ScriptedCoordinator(ClientServiceServicer):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             await refuse(context, answer, method=method)
-        return answer
+        return answer(request) if callable(answer) else answer
 
     async def WaitForRound(self, request: Any, context: Any) -> Any:  # noqa: N802 - as in proto/
         return await self._answer("WaitForRound", request, context)
