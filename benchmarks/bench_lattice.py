@@ -1,6 +1,6 @@
 """What one core does with the lattice layer: NTT, products, sums, encryption, decoding.
 
-Run `OPENBLAS_NUM_THREADS=1 python -m benchmarks.lattice` from the root. Medians; quote ratios within one run.
+Run `make bench`. Medians; quote ratios within one run.
 """
 
 import time
