@@ -99,10 +99,12 @@ class LiveDeployment:
     Args:
         directory: private to this deployment.
         holder_command: what runs a key holder, as ``python -m`` has it; the path of a configuration comes last.
+        log_level: how much the services log.
     """
 
-    def __init__(self, directory: Path, holder_command: Sequence[str] = HONEST) -> None:
+    def __init__(self, directory: Path, holder_command: Sequence[str] = HONEST, *, log_level: str = "info") -> None:
         self.directory = directory
+        self._log_level = log_level
         self._holder_command = holder_command
         self.authority = make_authority(directory / "pki")
         self.ports = {name: ReservedPort() for name in (*HOLDERS, "coordinator", "metrics")}
@@ -190,6 +192,7 @@ class LiveDeployment:
             "policy.holders": f"{[*HOLDERS]}",
             "policy.min_holders": "4",
             "policy.min_threshold": "3",
+            "log.level": f'"{self._log_level}"',
             **changes,
         }
         return self._write(name, lines)
@@ -201,6 +204,7 @@ class LiveDeployment:
             "identity": f'"{self.path(Role.COORDINATOR, COORDINATOR.name)}"',
             "data_dir": f'"{self.directory / "coordinator"}"',
             "grace_seconds": "0.2",
+            "log.level": f'"{self._log_level}"',
             **{f"key_holders.{name}": f'"{address}"' for name, address in self.addresses.items()},
             **changes,
         }
