@@ -17,8 +17,8 @@ from coordinator.rounds.live import LiveRound
 from coordinator.uploads import Uploads
 from secagg import codec
 from secagg.access import current_caller
-from secagg.errors import LateError, NotAllowedError, UsageError, WrongPhaseError
-from secagg.identity import SignedMessage
+from secagg.errors import CertificateError, LateError, NotAllowedError, UsageError, WrongPhaseError
+from secagg.identity import SignedMessage, read_certificate
 from secagg.ids import ClientId, JobId, RoundNumber
 from secagg.messages.round import Join as SignedJoin
 from secagg.messages.round import Phase, Upload
@@ -70,6 +70,7 @@ class ClientServicer(ClientServiceServicer):
         live = await self._live(request.job, request.round)
         if live is None:
             raise LateError(f"round {request.round} of job {request.job} is over")
+        verify_lifetime(join.signed, self._around.clock() + live.state.spec.deadlines.total_seconds)
         await live.apply(JoinReceived(join=join))
         return pb.JoinResponse()
 
@@ -205,6 +206,24 @@ class ClientServicer(ClientServiceServicer):
         content = hashlib.sha256(f"{what}\0{job}\0{round}\0".encode() + message.signed.payload).digest()
         request = RequestRecord(caller=str(current_caller()), request_id=request_id, digest=content)
         await asyncio.to_thread(self._around.store.claim_request, request, self._around.clock())
+
+
+def verify_lifetime(signed: SignedMessage, until: float) -> None:
+    """Refuse a join whose certificate may end before its round: the holders would refuse the whole roster for it.
+
+    Args:
+        signed: the join.
+        until: the longest end of the round, seconds since the epoch.
+
+    Raises:
+        CertificateError: the certificate ends before.
+    """
+    end = read_certificate(signed.certificate).not_valid_after_utc
+    if end.timestamp() < until:
+        advice = "Have a new one issued with `secagg pki issue --force` and join the next round"
+        raise CertificateError(
+            f"the certificate ends on {end:%Y-%m-%d %H:%M} UTC, before its round may end", next_step=advice
+        )
 
 
 def _caller() -> ClientId:
