@@ -16,6 +16,8 @@ from secagg.party import Party, Role
 from secagg.tls_identity import TlsIdentity
 from tests.pki_material import COORDINATOR, Deployment, deployment
 
+THREE_HOLDERS = tuple(HolderId(name) for name in ("north", "east", "south"))
+REVOKED_CLIENT = Party(role=Role.CLIENT, name="mallory")
 _LEDGER = "select request_digest from ledger where key_id = ?"
 _SHARES = "select key_id from key_shares"
 

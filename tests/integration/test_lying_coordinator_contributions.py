@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from he.ring import Residues
 from secagg.errors import FaultyClientError, FaultyCoordinatorError
 from secagg.ids import HolderId
 from tests.holder_material import job_spec
-from tests.holder_processes import HolderProcesses, running
+from tests.holder_processes import HolderProcesses
 from tests.lying_coordinator import (
     ALICE,
     BOB,
@@ -31,12 +31,6 @@ from tests.lying_coordinator import (
 HOLDERS = NORTH, EAST, SOUTH = tuple(HolderId(name) for name in ("north", "east", "south"))
 SPEC = job_spec(3, 2, min_contributors=3)
 pytestmark = one_loop
-
-
-@pytest.fixture(scope="module")
-def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
-    with running(tmp_path_factory.mktemp("holders"), HOLDERS) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import KeyStatement
 from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
-from tests.holder_processes import HolderProcesses, running
+from tests.holder_processes import HolderProcesses
 from tests.lying_coordinator import EVERYONE, LyingCoordinator, coordinating, one_loop, signed_by
 from tests.lying_service import (
     EAST,
@@ -34,12 +34,6 @@ from tests.lying_service import (
 from tests.pki_material import deployment
 
 pytestmark = one_loop
-
-
-@pytest.fixture(scope="module")
-def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
-    with running(tmp_path_factory.mktemp("holders"), HOLDERS) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -196,7 +190,7 @@ async def test_a_round_that_is_over_for_this_client_is_refused(liar: LyingCoordi
         ({"presets": frozenset({"ckks-8192"})}, "preset 'ckks-4096'"),
         ({"min_security_bits": 64}, "security_bits 40"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 async def test_a_plan_that_is_weaker_than_the_policy_is_refused(
     liar: LyingCoordinator, tmp_path: Path, stricter: dict[str, Any], why: str

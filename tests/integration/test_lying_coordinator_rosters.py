@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from secagg.ids import ClientId
 from secagg.messages.round import FrozenRoster, Result
 from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
-from tests.holder_processes import HolderProcesses, running
+from tests.holder_processes import HolderProcesses
 from tests.lying_coordinator import ALICE, BOB, EVERYONE, LyingCoordinator, coordinating, one_loop, signed_by
 from tests.lying_service import (
     EVERY_STEP,
-    HOLDERS,
     SPEC,
     Lies,
     refused,
@@ -27,12 +26,6 @@ from tests.lying_service import (
 from tests.pki_material import deployment
 
 pytestmark = one_loop
-
-
-@pytest.fixture(scope="module")
-def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
-    with running(tmp_path_factory.mktemp("holders"), HOLDERS) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

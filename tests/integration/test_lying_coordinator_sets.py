@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from secagg.errors import ConflictError, FaultyCoordinatorError, NotFoundError, 
 from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import RoundPlan
 from tests.holder_material import job_spec
-from tests.holder_processes import HolderProcesses, running
+from tests.holder_processes import HolderProcesses
 from tests.lying_coordinator import (
     ALICE,
     BOB,
@@ -31,12 +31,6 @@ HOLDERS = NORTH, EAST, SOUTH = tuple(HolderId(name) for name in ("north", "east"
 SPEC = job_spec(3, 2, min_contributors=3)
 pytestmark = one_loop
 SECOND_SET = "approved of another set"
-
-
-@pytest.fixture(scope="module")
-def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
-    with running(tmp_path_factory.mktemp("holders"), HOLDERS) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

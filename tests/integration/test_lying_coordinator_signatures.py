@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
 from secagg.tls_identity import TlsIdentity
 from tests.holder_material import job_spec
-from tests.holder_processes import HolderProcesses, running
+from tests.holder_processes import REVOKED_CLIENT, HolderProcesses
 from tests.lying_coordinator import (
     ALICE,
     BOB,
@@ -36,13 +36,6 @@ from tests.pki_material import deployment
 HOLDERS = NORTH, EAST, SOUTH = tuple(HolderId(name) for name in ("north", "east", "south"))
 SPEC = job_spec(3, 2, min_contributors=3)
 pytestmark = one_loop
-REVOKED = Party(role=Role.CLIENT, name="mallory")
-
-
-@pytest.fixture(scope="module")
-def holders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HolderProcesses]:
-    with running(tmp_path_factory.mktemp("holders"), HOLDERS, revoked=[REVOKED]) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -119,7 +112,7 @@ class Outsider:
 @pytest.fixture(params=["foreign", "revoked"])
 def outsider(request: pytest.FixtureRequest, holders: HolderProcesses, tmp_path_factory: Any) -> Outsider:
     if request.param == "revoked":
-        return Outsider(identity=holders.revoked[REVOKED], why="was revoked")
+        return Outsider(identity=holders.revoked[REVOKED_CLIENT], why="was revoked")
     foreign = deployment(tmp_path_factory.mktemp("foreign"))
     identity = foreign.identity(Party(role=Role.CLIENT, name=ALICE))
     return Outsider(identity=identity, why="not issued by the CA that is trusted here")
