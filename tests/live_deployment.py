@@ -9,88 +9,28 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
-import numpy as np
-import numpy.typing as npt
 
 from secagg.client import AsyncClient, RoundResult
 from secagg.identity import Party, Role
-from secagg.ids import HolderId, JobId, RoundNumber
-from secagg.messages.round import HolderVerdict, Phase, RoundStatus
+from secagg.ids import RoundNumber
+from secagg.messages.round import Phase, RoundStatus
 from secagg.operator import AsyncOperatorClient
-from secagg.plan import CkksJob, Deadlines, JobSpec, TensorSpec
+from secagg.plan import JobSpec
 from secagg.transport import TlsIdentity, open_channel
+from tests.live_jobs import HOLDERS, error_bound, largest_error, updates_of, weights_of
 from tests.live_process import LiveProcess, ReservedPort
 from tests.pki_material import deployment as make_authority
 from tests.round_cluster import ScriptedClient
 
-HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
 HONEST = ("secagg.cli.main", "key-holder", "serve", "--config")
 COORDINATOR = Party(role=Role.COORDINATOR, name="coordinator")
 OPERATOR = Party(role=Role.OPERATOR, name="olga")
 ROUND_SECONDS = 60.0
-WEIGHTS = (40.0, 30.0, 20.0, 50.0, 60.0)
 
-Update = Mapping[str, npt.NDArray[Any]]
 Outcome = RoundResult | BaseException
-
-_numbers = count(1)
-
-
-def live_job(**changes: Any) -> JobSpec:
-    """Return a small job under a name of its own; three clients fill its roster."""
-    fields: dict[str, Any] = {
-        "job": JobId(f"job-{next(_numbers)}"),
-        "purpose": "integration tests",
-        "tensors": (
-            TensorSpec(name="w", shape=(40, 60), dtype="float32"),
-            TensorSpec(name="b", shape=(7,), dtype="float64"),
-        ),
-        "protocol": CkksJob(holders=HOLDERS),
-        "min_contributors": 2,
-        "max_clients": 3,
-        "max_weight": 100.0,
-        "min_total_weight": 50.0,
-        "deadlines": live_deadlines(),
-    }
-    return JobSpec(**{**fields, **changes})
-
-
-def live_deadlines(**changes: float) -> Deadlines:
-    """Long enough never to matter, unless a test says otherwise."""
-    return Deadlines(**{**dict.fromkeys(Deadlines.__dataclass_fields__, 30.0), **changes})
-
-
-def updates_of(spec: JobSpec, names: Iterable[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Return an update within the clip bound for each client, always the same one for a name."""
-    made = {}
-    for name in names:
-        source = np.random.default_rng([*name.encode()])
-        made[name] = {
-            tensor.name: np.asarray(spec.clip * source.uniform(-0.9, 0.9, tensor.shape), dtype=tensor.dtype)
-            for tensor in spec.tensors
-        }
-    return made
-
-
-def largest_error(mean: Update, updates: Iterable[Update], weights: Iterable[float]) -> float:
-    """Return how far any coordinate of a mean is off the weighted mean in float64."""
-    given, known = list(updates), list(weights)
-    total = sum(known)
-    errors = []
-    for name, array in mean.items():
-        expected = sum(weight * one[name].astype(np.float64) for one, weight in zip(given, known, strict=True)) / total
-        errors.append(np.abs(array.astype(np.float64) - expected).max())
-    return float(max(errors))
-
-
-def verdicts(status: RoundStatus) -> dict[str, HolderVerdict]:
-    """Return what a round says of each key holder."""
-    return {one.holder: one.verdict for one in status.holders}
 
 
 class LiveDeployment:
@@ -286,11 +226,13 @@ class LiveDeployment:
             assert largest_error(result.mean, updates.values(), weights.values()) < error_bound(spec, weights)
         return await self.ended(spec, after + 1)
 
-    async def take_part(self, spec: JobSpec, names: Iterable[str], *, after: int = 0) -> dict[str, Outcome]:
+    async def take_part(
+        self, spec: JobSpec, names: Iterable[str], *, after: int = 0, seconds: float = ROUND_SECONDS
+    ) -> dict[str, Outcome]:
         """Let clients of the SDK take part at once; return what each of them got, errors included."""
         chosen = list(names)
         updates, weights = updates_of(spec, chosen), weights_of(chosen)
-        async with asyncio.timeout(ROUND_SECONDS):
+        async with asyncio.timeout(seconds):
             outcomes = await asyncio.gather(
                 *(
                     self.client(name).participate(spec.job, updates[name], weights[name], after_round=after)
@@ -299,19 +241,6 @@ class LiveDeployment:
                 return_exceptions=True,
             )
         return dict(zip(chosen, outcomes, strict=True))
-
-
-def weights_of(names: Iterable[str]) -> dict[str, float]:
-    """Return the weight of each client, by its place in the order of the names."""
-    return dict(zip(sorted(names), WEIGHTS, strict=False))
-
-
-def error_bound(spec: JobSpec, weights: Mapping[str, float]) -> float:
-    """Return six deviations of an entry of the mean, as the plan has it for these contributors, and the dtype's rounding."""
-    total = sum(weights.values()) / spec.max_weight
-    deviation = spec.parameters(len(spec.protocol.holders)).mean_error(len(weights), total)
-    coarsest = max(float(np.finfo(tensor.dtype).eps) for tensor in spec.tensors)
-    return 6 * deviation + spec.clip * coarsest
 
 
 @asynccontextmanager

@@ -18,7 +18,8 @@ from secagg.client import RoundResult
 from secagg.ids import JobId
 from secagg.messages.round import Phase
 from secagg.plan import TensorSpec
-from tests.live_deployment import LiveDeployment, live_job, updates_of, visited, weights_of
+from tests.live_deployment import LiveDeployment, visited
+from tests.live_jobs import live_job, updates_of, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -34,15 +34,8 @@ from secagg.ids import ClientId, Digest
 from secagg.messages.round import Half, Join, Phase
 from secagg.plan import JobSpec, TensorSpec
 from secagg.wire.v1 import client_service_pb2 as pb
-from tests.live_deployment import (
-    LiveDeployment,
-    error_bound,
-    largest_error,
-    live_deadlines,
-    live_job,
-    updates_of,
-    weights_of,
-)
+from tests.live_deployment import LiveDeployment
+from tests.live_jobs import error_bound, largest_error, live_deadlines, live_job, updates_of, weights_of
 from tests.round_cluster import CALL_SECONDS, Prepared, ScriptedClient, eventually, part_of, parts_of, root_of
 
 HONEST = ("alice", "bob")

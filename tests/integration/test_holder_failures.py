@@ -15,7 +15,8 @@ from secagg.errors import RoundAbortedError
 from secagg.ids import HolderId
 from secagg.messages.round import HolderVerdict, Phase, RoundStatus
 from secagg.plan import JobSpec
-from tests.live_deployment import HOLDERS, LiveDeployment, live_deadlines, live_job, verdicts
+from tests.live_deployment import LiveDeployment
+from tests.live_jobs import HOLDERS, live_deadlines, live_job, verdicts
 from tests.misbehaving_holder import lying_job
 
 NORTH, SOUTH, EAST, WEST, CENTRE = HOLDERS

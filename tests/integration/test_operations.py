@@ -30,17 +30,8 @@ from secagg.messages.round import Phase, RoundStatus
 from secagg.plan import JobSpec, TensorSpec
 from secagg.transport import error_from_rpc, open_channel
 from secagg.wire.v1 import client_service_pb2 as pb
-from tests.live_deployment import (
-    COORDINATOR,
-    HOLDERS,
-    OPERATOR,
-    LiveDeployment,
-    error_bound,
-    largest_error,
-    live_job,
-    updates_of,
-    weights_of,
-)
+from tests.live_deployment import COORDINATOR, OPERATOR, LiveDeployment
+from tests.live_jobs import HOLDERS, error_bound, largest_error, live_job, updates_of, weights_of
 from tests.live_process import LiveProcess, ReservedPort
 from tests.round_cluster import CALL_SECONDS, parts_of
 

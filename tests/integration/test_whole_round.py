@@ -16,16 +16,8 @@ from secagg.ids import JobId
 from secagg.messages.job import JobState
 from secagg.messages.round import HolderVerdict, Phase
 from secagg.plan import TensorSpec
-from tests.live_deployment import (
-    WEIGHTS,
-    LiveDeployment,
-    error_bound,
-    largest_error,
-    live_job,
-    updates_of,
-    verdicts,
-    weights_of,
-)
+from tests.live_deployment import LiveDeployment
+from tests.live_jobs import WEIGHTS, error_bound, largest_error, live_job, updates_of, verdicts, weights_of
 
 CLIENTS = ("alice", "bob", "carol")
 MANY_TENSORS = (
