@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from coordinator.rounds.calls import ApprovalRequest
-from secagg import codec
+from secagg import codec, labels
 from secagg.errors import CertificateError, FaultyCoordinatorError, MessageError
 from secagg.ids import HolderId, JobId
 from secagg.messages.round import FrozenRoster
@@ -24,7 +24,6 @@ from tests.lying_coordinator import (
     ALICE,
     BOB,
     LyingCoordinator,
-    approval_by,
     coordinating,
     digest_of,
     one_loop,
@@ -62,7 +61,8 @@ def signed_by_the_coordinator(liar: LyingCoordinator, one: Authenticated[Any]) -
 
 
 def signed_by_a_holder(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
-    return signed_by(liar.holders.holder(EAST), one.message)
+    """Of the client's own name, so that nothing but the role is wrong."""
+    return signed_by(liar.holders.holder(ALICE), one.message)
 
 
 def signed_by_another_client(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
@@ -70,10 +70,8 @@ def signed_by_another_client(liar: LyingCoordinator, one: Authenticated[Any]) ->
 
 
 def signed_as_another_kind(liar: LyingCoordinator, one: Authenticated[Any]) -> Authenticated[Any]:
-    """A signature over the very payload, made under the label of approvals."""
-    approval = approval_by(liar, EAST, liar.request()).message
-    labelled = signed_by(liar.holders.client(ALICE), approval).signed
-    return replace(one, signed=replace(labelled, payload=one.signed.payload))
+    """Alice's own signature over the very payload, made under the label of results."""
+    return replace(one, signed=liar.holders.client(ALICE).signer.sign(labels.RESULT, one.signed.payload))
 
 
 FORGERIES = [
