@@ -94,7 +94,18 @@ class LiveRound:
         Raises:
             SecAggError: the machine refuses the event, or the state cannot be stored; nothing has changed.
         """
-        await asyncio.shield(self._spawn(self._locked(event)))
+        move = self._spawn(self._locked(event))
+        try:
+            await asyncio.shield(move)
+        except asyncio.CancelledError:
+            move.add_done_callback(self._note_unheard)
+            raise
+
+    def _note_unheard(self, move: asyncio.Task[None]) -> None:
+        """Read what became of an event whose caller is gone: an error that nobody reads is logged as a defect of ours."""
+        error = None if move.cancelled() else move.exception()
+        if error is not None:
+            self.log.info("event refused, its caller is gone", cause=str(error))
 
     async def _locked(self, event: Event) -> None:
         async with self._lock:
