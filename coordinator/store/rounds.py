@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,8 @@ from secagg.plan import JobSpec
 
 _ENDS = tuple(phase.value for phase in Phase if phase.ended)
 _PARTS = (PHASES, CONTRIBUTIONS, HOLDERS)
+MAX_ROUND: Final = 2**63 - 1
+"""What a database can be asked for; the wire's integers go further, and no round does."""
 
 
 class SqlRoundStore:
@@ -121,7 +123,7 @@ class SqlRoundStore:
 
     def round(self, job: JobId, round: RoundNumber) -> RoundRecord:
         """Return one round."""
-        query = select(ROUNDS).where(ROUNDS.c.job == job, ROUNDS.c.round == round)
+        query = select(ROUNDS).where(ROUNDS.c.job == job, ROUNDS.c.round == min(round, MAX_ROUND))
         with self._reading() as connection:
             row = connection.execute(query).first()
             if row is None:
@@ -131,7 +133,12 @@ class SqlRoundStore:
 
     def rounds(self, job: JobId, after: int, limit: int) -> list[RoundRecord]:
         """Return at most ``limit`` rounds by number, from ``after`` + 1 on; without contributions' and holders' bytes."""
-        query = select(ROUNDS).where(ROUNDS.c.job == job, ROUNDS.c.round > after).order_by(ROUNDS.c.round).limit(limit)
+        query = (
+            select(ROUNDS)
+            .where(ROUNDS.c.job == job, ROUNDS.c.round > min(after, MAX_ROUND))
+            .order_by(ROUNDS.c.round)
+            .limit(limit)
+        )
         with self._reading() as connection:
             _require_job(connection, job)
             found = connection.execute(query).all()

@@ -160,3 +160,9 @@ def test_what_a_kill_left_half_written_is_gone_after_a_restart(tmp_path: Path) -
     (tmp_path / "a" / ".new-0123").write_bytes(b"half")
     assert DirectoryBlobStore(tmp_path).names("") == ["a/b"]
     assert os.listdir(tmp_path / "a") == ["b"]  # noqa: PTH208 - names alone
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])
+def test_no_offset_that_fits_the_wire_is_too_large_to_be_asked_for(blobs: BlobStore, offset: int) -> None:
+    blobs.write("means/digits/1", [b"bytes"])
+    assert blobs.read("means/digits/1", offset, 10) == b""

@@ -227,3 +227,10 @@ def test_of_many_callers_one_opens_the_round(with_job: RoundStore) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(work, range(8))) == 1
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1])
+def test_no_number_that_fits_the_wire_is_too_large_to_be_asked_for(with_job: RoundStore, number: int) -> None:
+    with pytest.raises(UnknownRoundError):
+        with_job.round(JOB, RoundNumber(number))
+    assert with_job.rounds(JOB, number, 10) == []
