@@ -19,19 +19,23 @@ from secagg.plan import CkksJob, JobSpec, TensorSpec
 from tests.live_deployment import LiveDeployment, visited
 from tests.live_jobs import HOLDERS, error_bound, largest_error, live_deadlines, live_job, updates_of, weights_of
 
-CLIENTS = ("alice", "bob", "carol")
+CLIENTS = ("alice", "bob", "carol", "dave", "erin")
 MEBIBYTE = 2**20
-BASE_BYTES = 320 * MEBIBYTE
-"""A service that has served one small round, with room for what the allocator keeps."""
+COORDINATOR_BYTES = 220 * MEBIBYTE
+"""A process with its libraries (130 MiB), and 12 MiB for each of a few uploads at a time, whatever their length."""
+HOLDER_BYTES = 185 * MEBIBYTE
+"""A process with its libraries (130 MiB), and the request that it reads."""
 COORDINATOR_BYTES_PER_VALUE = 90
-"""Sum of c0 (24), opened sum and mean (8 + 8 and their parts), blocks of answers: never a client's vector."""
+"""Sum of c0 (24), opened sum and mean (8 and 8, and their parts), blocks of answers: never a client's vector (48)."""
 HOLDER_BYTES_PER_VALUE = 60
-"""Sum of c1 (24) and the work on a block."""
+"""Sum of c1 (24) and the work on a block: never a client's c1 (24)."""
 
 
 @pytest.fixture
-async def fresh(tmp_path: Path) -> AsyncIterator[LiveDeployment]:
+async def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LiveDeployment]:
     """A deployment whose processes have done nothing yet, so that their peaks are this test's own."""
+    # With an arena for each thread, malloc keeps 100 MiB and more that nobody uses: noise above what is measured here.
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     made = LiveDeployment(tmp_path)
     try:
         made.start()
@@ -76,22 +80,20 @@ def peaks(live: LiveDeployment) -> tuple[int, int]:
     return live.coordinator.peak_rss_bytes(), max(live.services[holder].peak_rss_bytes() for holder in HOLDERS)
 
 
-async def check_rounds(live: LiveDeployment, values: int, *rosters: tuple[str, ...]) -> None:
-    """Run one round for each roster; every peak keeps the bound, which knows nothing of clients."""
-    for names in rosters:
-        await run_round(live, values, names)
-        coordinator, holder = peaks(live)
-        print(f"peak: coordinator {coordinator / MEBIBYTE:.0f} MiB, holder {holder / MEBIBYTE:.0f} MiB")
-        assert coordinator < BASE_BYTES + COORDINATOR_BYTES_PER_VALUE * values
-        assert holder < BASE_BYTES + HOLDER_BYTES_PER_VALUE * values
+async def check_round(live: LiveDeployment, values: int, names: tuple[str, ...]) -> None:
+    """Run one round; every peak keeps its bound, which knows nothing of clients and is below what their vectors take."""
+    await run_round(live, values, names)
+    coordinator, holder = peaks(live)
+    print(f"peak: coordinator {coordinator / MEBIBYTE:.0f} MiB, holder {holder / MEBIBYTE:.0f} MiB")
+    assert coordinator < COORDINATOR_BYTES + COORDINATOR_BYTES_PER_VALUE * values
+    assert holder < HOLDER_BYTES + HOLDER_BYTES_PER_VALUE * values
 
 
-@pytest.mark.timeout(120)
 async def test_half_a_million_values_and_memory_that_no_client_adds_to(fresh: LiveDeployment) -> None:
-    await check_rounds(fresh, 500_000, CLIENTS[:2], (*CLIENTS, "dave", "erin"))
+    await check_round(fresh, 500_000, CLIENTS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 async def test_five_million_values(fresh: LiveDeployment) -> None:
-    await check_rounds(fresh, 5_000_000, CLIENTS[:2], CLIENTS)
+    await check_round(fresh, 5_000_000, CLIENTS[:3])
