@@ -63,7 +63,7 @@ class HolderStore:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE_MODE))
         except OSError as error:
             raise StorageError(f"{path} cannot be opened: {error.strerror}") from error
-        engine = create_engine(f"sqlite:///{path}")
+        engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
         event.listen(engine, "connect", _configure)
         store = cls(engine)
         with store._writing() as connection:
