@@ -23,6 +23,10 @@ class UpdateError(HEError):
     """A model update that cannot be packed; the message names the tensor and the way out."""
 
 
+class AnswersError(HEError):
+    """Answers that cannot be put together: too few, repeated, or for different keys."""
+
+
 class ImplausibleSumError(HEError):
     """The answers agree, yet the sum exceeds the plan's bound: some client's data is at fault."""
 

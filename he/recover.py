@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from he.ciphertext import Ciphertext
 from he.decode import coefficients, slots
-from he.errors import FaultyShareError, HEError, ImplausibleSumError
+from he.errors import AnswersError, FaultyShareError, HEError, ImplausibleSumError
 from he.parameters import Parameters
 from he.residues import Residues, are_canonical
 from he.ring import ring_for
@@ -20,10 +20,6 @@ from he.sharing import locate, value_at_zero
 Floats = npt.NDArray[np.float64]
 
 _BLOCK_CHUNKS: Final = 16
-
-
-class AnswersError(HEError):
-    """Answers that cannot be put together: too few, repeated, or for different keys."""
 
 
 class Answer(Protocol):

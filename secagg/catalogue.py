@@ -96,6 +96,7 @@ _ENTRIES: Final = (
     Entry(kind=he_errors.FaultyShareError, status="FAILED_PRECONDITION"),
     Entry(kind=he_errors.ImplausibleSumError, status="FAILED_PRECONDITION"),
     Entry(kind=he_errors.CeremonyError, status="FAILED_PRECONDITION"),
+    Entry(kind=he_errors.AnswersError, status="INVALID_ARGUMENT"),
 )
 _BY_KIND: Final = {entry.kind: entry for entry in _ENTRIES}
 _BY_NAME: Final = {entry.kind.__name__: entry for entry in _ENTRIES}

@@ -106,7 +106,7 @@ def job_table(status: JobStatus) -> Table:
         ("Purpose", printable(spec.purpose)),
         ("Made (UTC)", _moment(status.created_at)),
         ("Clients", f"{spec.min_contributors} to {spec.max_clients} in a sum"),
-        ("Weight", f"at most {spec.max_weight:g} each, at least {spec.min_total_weight:g} together"),
+        ("Weight", f"at most {spec.max_weight:g} each, at least {spec.min_total_weight:.5g} together"),
         ("Clip", f"{spec.clip:g}"),
         ("Protocol", f"ckks, {ckks.preset}, {ckks.security_bits} bits of smudging, error below {ckks.precision:g}"),
         ("Key holders", f"{', '.join(ckks.holders)}; any {ckks.threshold} open, {ckks.corrupt_holders} may be corrupt"),
@@ -122,16 +122,14 @@ def job_table(status: JobStatus) -> Table:
 
 def rounds_table(rounds: Iterable[RoundStatus]) -> Table:
     """Return one line for each round; clients: uploaded of joined, holders: answered of approved."""
-    table = Table(
-        "Round", "Phase", "Joined", "Uploaded", "Approvals", "Answers", "Total weight", "Began (UTC)", "Reason"
-    )
+    table = _table("Round", "Phase", "Clients", "Holders", "Weight", "Began (UTC)", flexible="Reason")
     for one in rounds:
         table.add_row(
             str(one.round),
             Text(one.phase.value, style=_PHASE_STYLES.get(one.phase, "cyan")),
             f"{one.uploaded}/{one.joined}",
             f"{one.answers}/{one.approvals}",
-            f"{one.total_weight:g}" if one.phase is Phase.PUBLISHED else "",
+            f"{one.total_weight:.5g}" if one.phase is Phase.PUBLISHED else "",
             _moment(min(one.phase_started.values(), default=0.0)),
             _shortened(one.reason),
         )
@@ -147,7 +145,7 @@ def round_table(status: RoundStatus) -> Table:
         ("Clients", f"{status.joined} joined, {status.uploaded} uploaded"),
         ("Key holders", f"{status.approvals} approved, {status.answers} answered"),
         ("Contributors", ", ".join(status.contributors)),
-        ("Total weight", f"{status.total_weight:g}" if status.phase is Phase.PUBLISHED else ""),
+        ("Total weight", f"{status.total_weight:.5g}" if status.phase is Phase.PUBLISHED else ""),
         ("Key", "" if status.plan is None else status.plan.protocol.key_id.hex()),
         ("Plan", "" if status.plan is None else status.plan.digest.hex()),
     ):
@@ -173,7 +171,7 @@ def round_line(status: RoundStatus) -> str:
         Phase.UPLOADING: f"{status.uploaded}/{status.joined} clients uploaded",
         Phase.APPROVING: f"{status.approvals}{quorum} key holders approved",
         Phase.DECRYPTING: f"{status.answers} key holders answered",
-        Phase.PUBLISHED: f"{len(status.contributors)} contributors, total weight {status.total_weight:g}",
+        Phase.PUBLISHED: f"{len(status.contributors)} contributors, total weight {status.total_weight:.5g}",
         Phase.ABORTED: printable(status.reason),
     }
     return f"round {status.round} {status.phase.value}: {words[status.phase]}"

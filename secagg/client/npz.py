@@ -40,7 +40,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         reason = error.strerror or "it is no file of arrays"
         raise UsageError(f"{path} cannot be read: {reason}", next_step="Name an .npz file that exists") from error
     except _DAMAGED as error:
-        raise UsageError(f"{path} is no .npz file of plain arrays: {_first_line(error)}", next_step=_ADVICE) from error
+        raise UsageError(f"{path} is no .npz file of plain arrays", next_step=_ADVICE) from error
     raise UsageError(f"{path} holds one array without a name", next_step=_ADVICE)
 
 
@@ -64,7 +64,3 @@ def check_writable(path: Path) -> None:
         raise StorageError(f"{path} is a directory", next_step="Name a file in it")
     if not path.absolute().parent.is_dir():
         raise StorageError(f"{path.absolute().parent} is no directory", next_step="Make it, or name another file")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

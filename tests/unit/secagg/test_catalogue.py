@@ -59,6 +59,7 @@ EXAMPLES: tuple[KnownError, ...] = (
     he_errors.FaultyShareError((4, 2), certain=False),
     he_errors.ImplausibleSumError("too large"),
     he_errors.CeremonyError("no key", (3, 1)),
+    he_errors.AnswersError("a holder answered twice"),
 )
 
 
