@@ -1,0 +1,129 @@
+"""What holds at the end of every simulated round, whatever happened; see `test_whole_rounds` for the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.contracts import mean_name
+from secagg.client.progress import mean_from_bytes
+from secagg.errors import FaultyClientError
+from secagg.ids import ClientId, Digest, KeyId
+from secagg.messages.ceremony import KeyStatement, SeedOpening, Verdict
+from secagg.messages.round import HolderVerdict, Phase
+from tests.simulation.client_nodes import ClientFate, ClientNode
+from tests.simulation.coordinator_node import ROUND
+from tests.simulation.round_material import LONGEST_ROUND_SECONDS, SPEC, expected_mean, update_of
+from tests.simulation.whole_rounds import WholeRound
+
+COUNTED = (ClientFate.HONEST, ClientFate.LATE, ClientFate.VANISHES_AFTER_UPLOAD, ClientFate.UPLOADS_TWICE)
+"""Clients whose upload is what they committed to."""
+_DEVIATIONS = 10.0
+
+
+def check(done: WholeRound) -> None:
+    """Raise `AssertionError` for what may never come of a round."""
+    assert not done.defects, done.defects
+    check_end(done)
+    check_clients(done)
+    check_answers(done)
+    check_words(done)
+    check_blame(done)
+    assert done.shares_left == []
+
+
+def check_end(done: WholeRound) -> None:
+    """Return from every round with the sum of exactly its contributors, or with a reason."""
+    state = done.coordinator.live.state
+    assert done.ended_at_seconds <= LONGEST_ROUND_SECONDS
+    assert not done.coordinator.blobs.names("uploads")
+    if state.phase is Phase.ABORTED:
+        assert state.reason
+        assert "the coordinator failed" not in state.reason, state.reason
+        assert state.result is None
+        assert done.coordinator.blobs.names("means") == []
+        return
+    assert state.phase is Phase.PUBLISHED
+    assert state.result is not None
+    blob = done.coordinator.blobs.blobs[mean_name(SPEC.job, ROUND)]
+    assert state.result.contributors == state.contributors
+    check_mean(done, state.result.contributors, mean_from_bytes(SPEC, blob), state.result.total_weight)
+
+
+def check_mean(
+    done: WholeRound, contributors: tuple[ClientId, ...], mean: Mapping[str, npt.NDArray[Any]], total_weight: float
+) -> None:
+    """Compare a mean with that of the contributors' own updates, within the error that the plan promises."""
+    assert len(contributors) >= SPEC.min_contributors
+    assert {done.scenario.clients[client] for client in contributors} <= set(COUNTED)
+    plan = done.coordinator.plan
+    assert plan is not None
+    weight = sum(update_of(client).weight for client in contributors)
+    tolerance = _DEVIATIONS * plan.parameters.mean_error(len(contributors), weight / SPEC.max_weight) + 1e-6
+    assert abs(total_weight - weight) < tolerance * weight
+    for name, expected in expected_mean(contributors).items():
+        assert np.abs(mean[name] - expected).max() < tolerance, name
+
+
+def check_clients(done: WholeRound) -> None:
+    """Every client that keeps to the protocol has the right mean, or an error."""
+    for node in done.clients.values():
+        if not node.honest:
+            continue
+        assert (node.result is None) != (node.error is None), node.client
+        if node.result is not None:
+            assert node.client in node.result.contributors
+            assert node.sent is not None
+            check_mean(done, node.result.contributors, node.mean, node.result.total_weight)
+        if node.sent is not None:
+            check_sent(done, node)
+        if done.truthful:
+            assert not isinstance(node.error, FaultyClientError), node.error
+
+
+def check_sent(done: WholeRound, node: ClientNode) -> None:
+    """A ciphertext leaves its client only under the key that the holders made, and among enough others."""
+    key = done.coordinator.live.state.key
+    assert key is not None
+    assert {one.message.public_key_digest for one in key.statements} == {node.public_key_digest}
+    assert node.client in node.roster
+    assert len(set(node.roster)) == len(node.roster) >= SPEC.min_contributors
+
+
+def check_answers(done: WholeRound) -> None:
+    """One request at most is answered for a key, by whatever honest holders, and never one of too few contributors."""
+    by_key: dict[KeyId, set[Digest]] = {}
+    for (key, _), digests in done.witness.answered.items():
+        by_key.setdefault(key, set()).update(digests)
+    for digests in by_key.values():
+        assert len(digests) == 1, "two requests were answered for one key"
+        for digest in digests:
+            assert len(set(done.witness.contributors[digest])) >= SPEC.min_contributors
+
+
+def check_words(done: WholeRound) -> None:
+    """No honest holder says two things in one step, or opens the seed of a key that it vouched for or that is used."""
+    honest = {node.holder for node in done.holders.values() if node.honest}
+    said = {key: words for key, words in done.witness.said.items() if key[0] in honest and key[1] is not Verdict}
+    for (holder, kind, _), words in said.items():
+        assert len(words) == 1, f"{holder} said two different things as its {kind.__name__}"
+    opened = {(holder, ceremony) for holder, kind, ceremony in said if kind is SeedOpening}
+    assert not opened & {(holder, ceremony) for holder, kind, ceremony in said if kind is KeyStatement}
+    key = done.coordinator.live.state.key
+    if key is not None:
+        assert not {ceremony for _, ceremony in opened} & {key.plan.digest}
+
+
+def check_blame(done: WholeRound) -> None:
+    """Nobody honest is called faulty: by no honest holder, and by no coordinator that keeps to the protocol."""
+    honest = {str(node.holder) for node in done.holders.values() if node.honest}
+    honest |= {str(node.client) for node in done.clients.values() if node.fate in COUNTED[:3]}
+    assert not done.witness.accused & honest
+    if done.truthful:
+        state = done.coordinator.live.state
+        faulty = {str(name) for name, status in state.holders.items() if status.verdict is HolderVerdict.FAULTY}
+        assert not faulty & honest, {name: state.holders[name].reason for name in state.holders if name in faulty}
+        assert not {str(client) for client in state.refused} & honest

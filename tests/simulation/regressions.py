@@ -1,0 +1,11 @@
+"""Seeds that once failed, with what was wrong. They run with every `make test`; none is ever removed."""
+
+from __future__ import annotations
+
+WHOLE_ROUND_SEEDS = {
+    11: "a holder given up after the abort of its round: the refusal was read by nobody, and logged as a defect",
+    44: "the same, with a swapped c1 and a holder that complains without ground",
+    54: "the same for a holder that was silent",
+    55: "the same for a holder that was silent, beside one that complains",
+}
+"""Seeds of `tests.simulation.whole_rounds.random_scenario`."""
