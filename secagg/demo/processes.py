@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,24 @@ from secagg.errors import UnreachableError
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LOG_TAIL = 400
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is over: a process that starts or stops just then would be forgotten.
+
+    Python's own handlers do not reach a new process, so that it is not deaf to its end. For the main thread.
+    """
+    pending: list[int] = []
+    previous = {number: signal.signal(number, lambda found, _: pending.append(found)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def free_port() -> int:
@@ -59,7 +78,7 @@ class Household:
         """Start ``python -m ...`` under a name that is free, or whose process has ended."""
         log = self.directory / f"{name}.log"
         command = [sys.executable, "-m", *arguments]
-        with log.open("a") as errors:
+        with log.open("a") as errors, uninterrupted():
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -69,8 +88,8 @@ class Household:
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
                 start_new_session=True,
             )
-        child = Child(name=name, process=process, log=log)
-        self.children[name] = child
+            child = Child(name=name, process=process, log=log)
+            self.children[name] = child
         return child
 
     def kill(self, name: str) -> None:

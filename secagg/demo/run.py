@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
 import tempfile
 import threading
 import time
@@ -22,7 +21,7 @@ from secagg.demo.data import Examples, load_digits, split
 from secagg.demo.deployment import COORDINATOR, OPERATOR, Deployment
 from secagg.demo.handover import load_model, save_model
 from secagg.demo.options import CLIP, DemoOptions
-from secagg.demo.processes import Child, Household
+from secagg.demo.processes import Child, Household, uninterrupted
 from secagg.errors import SecAggError, UnreachableError
 from secagg.ids import RoundNumber
 from secagg.messages.round import Phase, RoundStatus
@@ -167,13 +166,14 @@ class Demo:
 @contextmanager
 def running(options: DemoOptions) -> Iterator[Demo]:
     """Start the deployment and create the job; leave no process and no file behind, whatever happens."""
-    directory = Path(tempfile.mkdtemp(prefix="secagg-demo-"))
-    household = Household(directory=directory)
-    try:
-        yield _prepared(options, Deployment(directory=directory, options=options, household=household))
-    finally:
-        household.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="secagg-demo-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        household = Household(directory=directory)
+        try:
+            yield _prepared(options, Deployment(directory=directory, options=options, household=household))
+        finally:
+            with uninterrupted():
+                household.stop()
 
 
 def _prepared(options: DemoOptions, deployment: Deployment) -> Demo:

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,3 +139,27 @@ def test_the_demo_needs_its_extra_and_says_so() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "scikit-learn" in run.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_while_a_process_starts_waits_until_the_process_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    household = Household(directory=tmp_path)
+    real = subprocess.Popen
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        process = real(*arguments, **options)  # type: ignore[call-overload]
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    try:
+        monkeypatch.setattr(subprocess, "Popen", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            household.start("clock", ["http.server", "--bind", "127.0.0.1", str(free_port())])
+        assert list(household.children) == ["clock"]
+    finally:
+        child = household.children.get("clock")
+        household.stop()
+    assert child is not None
+    assert child.process.returncode is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
