@@ -216,9 +216,10 @@ class RoundEngine:
         try:
             return await self.status(job, round)
         except UnknownRoundError:
-            if round and not await self._is_next(job, round):
-                raise
-            return None
+            if not round or await self._is_next(job, round):
+                return None
+        # Not the next one any more: it was opened between the two looks, or it never was.
+        return await self.status(job, round)
 
     async def _is_next(self, job: JobId, round: RoundNumber) -> bool:
         """Whether a running job opens this round next: who has just made a job may already watch its first."""
