@@ -64,7 +64,7 @@ class ClientFate(Enum):
     ABSENT = "never comes"
     VANISHES_AFTER_JOIN = "is gone once it joined"
     VANISHES_AFTER_UPLOAD = "is gone once it uploaded"
-    UPLOADS_TWICE = "uploads, and then uploads something else"
+    UPLOADS_TWICE = "uploads, and something else at the same time"
     UPLOADS_OTHER_BYTES = "sends other bytes than it signed"
     OPENS_OTHERWISE = "signs another opening than its commitment's"
     COPIES_COMMITMENT = "joins with the commitment of somebody else"
@@ -200,7 +200,9 @@ class ClientNode:
         return RosterFrozen(roster=roster_as_read(roster))
 
     def _bent_join(self, join: Join) -> Join:
-        if self.fate is ClientFate.COPIES_COMMITMENT and self._gossip.commitments:
+        if self.fate is ClientFate.COPIES_COMMITMENT:
+            if not self._gossip.commitments:
+                raise VanishedError
             return replace(join, commitment=self._gossip.commitments[0])
         if self.fate is ClientFate.JOINS_AS_ANOTHER:
             return replace(join, client=next(one for one in CLIENTS if one != self.client))
@@ -208,11 +210,12 @@ class ClientNode:
 
     async def _upload(self, effect: SendUpload) -> Event:
         try:
-            await self._send(effect.upload)
+            if self.fate is ClientFate.UPLOADS_TWICE:
+                await self._send_two(effect.upload)
+            else:
+                await self._send(effect.upload)
         except (LateError, WrongPhaseError) as error:
             return RoundEnded(reason=error.reason)
-        if self.fate is ClientFate.UPLOADS_TWICE:
-            await self._send(replace(effect.upload, nonce=bytes(32)))
         if self.fate is ClientFate.VANISHES_AFTER_UPLOAD:
             raise VanishedError
         return UploadAccepted()
@@ -227,6 +230,13 @@ class ClientNode:
             halves = {**halves, Half.C1: _rolled(halves[Half.C1])}
         signed = signed_by(client_party(self.client), upload).signed
         await self._ask(lambda: self._desk.upload(signed, halves), SPEC.deadlines.uploading_seconds + GRACE_SECONDS)
+
+    async def _send_two(self, upload: Upload) -> None:
+        """Send what was committed to and something else at once; whichever arrives first, the first of the two counts."""
+        other = replace(upload, nonce=bytes(32))
+        first, _ = await asyncio.gather(self._send(upload), self._send(other), return_exceptions=True)
+        if first is not None:
+            raise first
 
     async def _await_result(self) -> Event:
         seconds = SPEC.deadlines.total_seconds

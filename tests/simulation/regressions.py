@@ -7,5 +7,6 @@ WHOLE_ROUND_SEEDS = {
     44: "the same, with a swapped c1 and a holder that complains without ground",
     54: "the same for a holder that was silent",
     55: "the same for a holder that was silent, beside one that complains",
+    1267: "of the simulation itself: a copyist that came before everybody had nothing to copy, and was counted",
 }
 """Seeds of `tests.simulation.whole_rounds.random_scenario`."""
