@@ -69,7 +69,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlines:
-    """Seconds that each phase may last."""
+    """Seconds that each phase may last; a roster is sealed within `approving_seconds` too."""
 
     keying_seconds: float = 60.0
     open_seconds: float = 600.0
@@ -83,8 +83,8 @@ class Deadlines:
 
     @property
     def total_seconds(self) -> float:
-        """Longest life of a round."""
-        return float(sum(getattr(self, name) for name in self.__dataclass_fields__))
+        """Longest life of a round; sealing the roster may take as long as approving."""
+        return float(sum(getattr(self, name) for name in self.__dataclass_fields__)) + self.approving_seconds
 
 
 def quorum_for(holders: int, corrupt_holders: int) -> int:

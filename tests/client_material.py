@@ -26,7 +26,7 @@ from secagg.roles.client.events import (
 )
 from secagg.roles.client.state import ClientPhase, ClientState, Joined
 from secagg.signing import SignedMessage
-from tests.holder_material import ALL_HOLDERS, HolderRoom, ceremony_plan, job_spec, signed
+from tests.holder_material import ALL_HOLDERS, HolderRoom, ceremony_plan, job_spec, sealed, signed
 
 ALICE, BOB, CAROL = ClientId("alice"), ClientId("bob"), ClientId("carol")
 COORDINATOR = Party(role=Role.COORDINATOR, name="main")
@@ -82,7 +82,7 @@ def join_of(client: ClientId) -> Join:
 
 def roster_of(*clients: ClientId, **changes: object) -> FrozenRoster:
     joins = tuple(signed(join_of(client)) for client in clients)
-    return replace(FrozenRoster(plan_digest=plan().digest, joins=joins), **changes)
+    return replace(sealed(plan(), joins), **changes)
 
 
 def published(**changes: object) -> ResultPublished:

@@ -25,7 +25,7 @@ from secagg.messages.ceremony import (
     TrialBundle,
     Verdict,
 )
-from secagg.messages.round import Approval, FrozenRoster, Join, Upload
+from secagg.messages.round import Approval, FrozenRoster, Join, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, Deadlines, JobSpec, RoundPlan, TensorSpec
@@ -250,11 +250,28 @@ def request_of(plan: RoundPlan, contributors: Sequence[Contributor], *, absent: 
     """Return the request of an honest coordinator; `absent` joined and did not upload."""
     everyone = sorted([*contributors, *absent], key=lambda one: one.client)
     joins = [join_of(plan, one) for one in everyone]
-    roster = FrozenRoster(plan_digest=plan.digest, joins=tuple(signed(join) for join in joins))
+    roster = sealed(plan, tuple(signed(join) for join in joins))
     digest = transcript.roster_digest(plan.digest, joins)
     ordered = sorted(contributors, key=lambda one: one.client)
     uploads = tuple(signed(upload_of(plan, digest, one)) for one in ordered)
     return Request(plan=plan, roster=roster, uploads=uploads)
+
+
+def sealed(plan: RoundPlan, joins: tuple[Authenticated[Join], ...]) -> FrozenRoster:
+    """Return a roster with the seals of a quorum."""
+    digest = transcript.roster_digest(plan.digest, [one.message for one in joins])
+    return FrozenRoster(plan_digest=plan.digest, joins=joins, seals=seals_of(plan, digest))
+
+
+def seals_of(
+    plan: RoundPlan, digest: Digest, holders: Iterable[HolderId] | None = None, **changes: Any
+) -> tuple[Authenticated[RosterSeal], ...]:
+    """Return these holders' seals of a roster: a quorum's, if none are named."""
+    group, key_id = plan.protocol.group, plan.protocol.key_id
+    return tuple(
+        signed(replace(RosterSeal(key_id=key_id, roster_digest=digest, holder=holder), **changes))
+        for holder in (group.holders[: group.quorum] if holders is None else holders)
+    )
 
 
 def approvals_of(key_id: KeyId, digest: Digest, holders: Iterable[HolderId]) -> tuple[Authenticated[Approval], ...]:

@@ -29,7 +29,7 @@ from secagg.ids import ClientId, Digest, HolderId, RoundNumber
 from secagg.key_holder.config import KeyHolderSettings
 from secagg.key_holder.server import KeyHolderServer
 from secagg.key_holder.store import HolderStore
-from secagg.messages.round import FrozenRoster, Join, PartialStatement, Upload
+from secagg.messages.round import FrozenRoster, Join, PartialStatement, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
 from secagg.plan import RoundPlan
@@ -233,8 +233,16 @@ async def opening_of(house: House, *, round: int = 1) -> Opening:
         )
         for client in clients
     ]
+    seals = [
+        RosterSeal(key_id=plan.protocol.key_id, roster_digest=roster_digest, holder=holder)
+        for holder in plan.protocol.group.holders
+    ]
     roster = FrozenRoster(
-        plan_digest=plan.digest, joins=tuple(authenticated(identities[one.client], one) for one in joins)
+        plan_digest=plan.digest,
+        joins=tuple(authenticated(identities[one.client], one) for one in joins),
+        seals=tuple(
+            authenticated(house.made.identity(Party(role=Role.KEY_HOLDER, name=one.holder)), one) for one in seals
+        ),
     )
     return Opening(
         house=house,

@@ -27,7 +27,7 @@ from he.ring import Residues
 from secagg import codec, transcript
 from secagg.errors import RemoteError, UnreachableError, WrongPhaseError
 from secagg.ids import ClientId, Digest, HolderId, RoundNumber
-from secagg.messages.round import Approval, FrozenRoster, Join, PartialStatement, Upload
+from secagg.messages.round import Approval, FrozenRoster, Join, PartialStatement, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import JobSpec, RoundPlan
 from secagg.roles.client.checks import checked_key
@@ -154,7 +154,17 @@ class LyingCoordinator:
     def roster(self, **joins: Authenticated[Join]) -> FrozenRoster:
         """Return the roster of all; a join given by its client's name takes the place of that client's own."""
         own = [joins.get(client, one.join(self.plan)) for client, one in self.clients.items()]
-        return FrozenRoster(plan_digest=self.plan.digest, joins=tuple(own))
+        return self.sealed(FrozenRoster(plan_digest=self.plan.digest, joins=tuple(own)))
+
+    def sealed(self, roster: FrozenRoster, holders: Sequence[HolderId] | None = None, **changes: Any) -> FrozenRoster:
+        """Seal a roster with these holders' real keys, without asking them: a quorum's, if none are named."""
+        group = self.plan.protocol.group
+        digest = transcript.roster_digest(self.plan.digest, [one.message for one in roster.joins])
+        seals = [
+            replace(RosterSeal(key_id=self.plan.protocol.key_id, roster_digest=digest, holder=holder), **changes)
+            for holder in (group.holders[: group.quorum] if holders is None else holders)
+        ]
+        return replace(roster, seals=tuple(signed_by(self.holders.holder(one.holder), one) for one in seals))
 
     def request(
         self, *clients: ClientId, roster: FrozenRoster | None = None, **uploads: Authenticated[Upload]
@@ -186,6 +196,9 @@ class LyingCoordinator:
                 # A refusal that comes while a part is being written is lost in grpc.aio; the holder is still there.
                 if "broke while something was being sent" not in error.reason:
                     raise
+
+    async def seal(self, holder: HolderId, roster: FrozenRoster) -> Authenticated[RosterSeal]:
+        return await asked(self.calls(holder).seal_roster(self.plan, roster, timeout_seconds=SECONDS))
 
     async def approve_all(
         self, request: ApprovalRequest, holders: Iterable[HolderId] | None = None

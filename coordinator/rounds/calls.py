@@ -1,4 +1,4 @@
-"""What the round driver asks of one key holder, whatever carries it (``docs/protocol.md``, sections 4 and 6)."""
+"""What the round driver asks of one key holder, whatever carries it (``docs/protocol.md``, sections 4 to 6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from secagg.messages.ceremony import (
     TrialBundle,
     Verdict,
 )
-from secagg.messages.round import Approval, FrozenRoster, PartialStatement, Upload
+from secagg.messages.round import Approval, FrozenRoster, PartialStatement, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, RoundPlan
 
@@ -99,6 +99,11 @@ class KeyHolderCalls(Protocol):
         timeout_seconds: float,
     ) -> Authenticated[Verdict]:
         """Step 4.8; the dealings carry everything that was sealed."""
+
+    async def seal_roster(
+        self, plan: RoundPlan, roster: FrozenRoster, *, timeout_seconds: float
+    ) -> Authenticated[RosterSeal]:
+        """Step 5.4."""
 
     async def approve(
         self, request: ApprovalRequest, parts: AsyncIterator[ContributorPart], *, timeout_seconds: float

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.contracts import mean_name
-from coordinator.rounds.asking import ask_approval, fetch_answer
+from coordinator.rounds.asking import ask_approval, fetch_answer, persevering
 from coordinator.rounds.calls import ApprovalRequest, DecryptionRequest, KeyHolderCalls
 from coordinator.rounds.recovery import SpooledAnswer, SumRecovery
 from coordinator.rounds.relay import end_ceremony, make_key
@@ -17,14 +17,15 @@ from coordinator.spool import answer_blob
 from he.accumulate import ResidueAccumulator
 from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError, WrongPhaseError
 from secagg.ids import HolderId
-from secagg.messages.round import HolderVerdict
-from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, OpenSum
+from secagg.messages.round import HolderVerdict, Phase
+from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, AskSeals, OpenSum
 from secagg.roles.coordinator.events import (
     AnswerReceived,
     ApprovalReceived,
     HolderLost,
     HolderSilent,
     OpeningFailed,
+    SealReceived,
     SumOpened,
 )
 from secagg.roles.coordinator.state import RoundState
@@ -51,6 +52,24 @@ class Chores:
 
     async def _make_key(self, state: RoundState) -> None:
         await self._live.apply(await make_key(self._around.holders, state.spec, state.round))
+
+    def ask_seals(self, state: RoundState, effect: AskSeals) -> None:
+        """Ask all holders at once; what comes, or fails, after the quorum decides nothing."""
+        for holder in effect.holders:
+            self._start(self._ask_seal(state, holder, effect))
+
+    async def _ask_seal(self, state: RoundState, holder: HolderId, effect: AskSeals) -> None:
+        # Little is sent, so that both tries fit into the phase.
+        plan, seconds = state.certified, state.spec.deadlines.approving_seconds / 3
+
+        async def ask(calls: KeyHolderCalls) -> None:
+            seal = await persevering(
+                lambda: calls.seal_roster(plan, effect.roster, timeout_seconds=seconds),
+                partial(self._silent, holder, phase=Phase.FROZEN),
+            )
+            await self._live.apply(SealReceived(seal=seal))
+
+        await self._with(holder, ask, phase=Phase.FROZEN)
 
     def ask_approvals(self, state: RoundState, effect: AskApprovals) -> None:
         """Ask all holders at once; meanwhile add up the c0."""
@@ -98,18 +117,20 @@ class Chores:
 
         await self._with(holder, fetch)
 
-    async def _with(self, holder: HolderId, ask: Callable[[KeyHolderCalls], Awaitable[None]]) -> None:
-        """Ask a holder; whatever goes wrong becomes a verdict with its reason."""
+    async def _with(
+        self, holder: HolderId, ask: Callable[[KeyHolderCalls], Awaitable[None]], *, phase: Phase | None = None
+    ) -> None:
+        """Ask a holder; whatever goes wrong, in ``phase`` where one is given, becomes a verdict with its reason."""
         try:
             await ask(self._calls(holder))
         except WrongPhaseError:
             self._live.log.info("holder came too late", holder=holder)
         except UnreachableError as error:
-            await self._lost(holder, HolderVerdict.UNREACHABLE, error)
+            await self._lost(holder, HolderVerdict.UNREACHABLE, error, phase=phase)
         except FaultyKeyHolderError as error:
-            await self._lost(holder, HolderVerdict.FAULTY, error)
+            await self._lost(holder, HolderVerdict.FAULTY, error, phase=phase)
         except SecAggError as error:
-            await self._lost(holder, HolderVerdict.SUSPECT, error)
+            await self._lost(holder, HolderVerdict.SUSPECT, error, phase=phase)
 
     def _calls(self, holder: HolderId) -> KeyHolderCalls:
         calls = self._around.holders.get(holder)
@@ -117,13 +138,20 @@ class Chores:
             raise UnreachableError(f"key holder {holder}", "the coordinator has no address of it")
         return calls
 
-    async def _silent(self, holder: HolderId, error: UnreachableError) -> None:
+    async def _silent(self, holder: HolderId, error: UnreachableError, *, phase: Phase | None = None) -> None:
+        self._verify_still(phase)
         self._live.log.warning("holder unreachable, asking again", holder=holder, cause=str(error))
         await self._live.apply(HolderSilent(holder=holder, reason=error.cause))
 
-    async def _lost(self, holder: HolderId, verdict: HolderVerdict, error: SecAggError) -> None:
-        self._live.log.warning("holder lost", holder=holder, verdict=verdict.value, cause=str(error))
+    def _verify_still(self, phase: Phase | None) -> None:
+        """Raise `WrongPhaseError` once the phase has gone by in which something was asked for."""
+        if phase not in (None, self._live.state.phase):
+            raise WrongPhaseError("the round has gone on without it")
+
+    async def _lost(self, holder: HolderId, verdict: HolderVerdict, error: SecAggError, *, phase: Phase | None) -> None:
         try:
+            self._verify_still(phase)
+            self._live.log.warning("holder lost", holder=holder, verdict=verdict.value, cause=str(error))
             await self._live.apply(HolderLost(holder=holder, verdict=verdict, reason=error.cause))
         except WrongPhaseError:
             self._live.log.info("round was over before", holder=holder)

@@ -24,9 +24,9 @@ from secagg.messages.ceremony import (
     TrialBundle,
     Verdict,
 )
-from secagg.messages.round import Approval, PartialStatement
+from secagg.messages.round import Approval, FrozenRoster, PartialStatement, RosterSeal
 from secagg.messages.signed import Authenticated
-from secagg.plan import CeremonyPlan
+from secagg.plan import CeremonyPlan, RoundPlan
 from secagg.transport import TlsIdentity, error_from_rpc, open_channel
 from secagg.wire.v1 import key_holder_service_pb2 as pb
 from secagg.wire.v1.key_holder_service_pb2_grpc import KeyHolderServiceStub
@@ -161,6 +161,16 @@ class HolderClient:
 
         answer = await self._answer(self._stub.LayBlame(requests(), timeout=timeout_seconds))
         return self._signed(answer.verdict, Verdict)
+
+    async def seal_roster(
+        self, plan: RoundPlan, roster: FrozenRoster, *, timeout_seconds: float
+    ) -> Authenticated[RosterSeal]:
+        """Step 5.4."""
+        request = pb.SealRosterRequest(
+            request_id=_request_id(), plan=codec.round_plan_to_wire(plan), roster=codec.roster_to_wire(roster)
+        )
+        answer = await self._answer(self._stub.SealRoster(request, timeout=timeout_seconds))
+        return self._signed(answer.seal, RosterSeal)
 
     async def approve(
         self, request: ApprovalRequest, parts: AsyncIterator[ContributorPart], *, timeout_seconds: float

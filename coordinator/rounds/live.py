@@ -25,18 +25,18 @@ from secagg.roles.coordinator.effects import (
     AbortRound,
     AskApprovals,
     AskDecryption,
+    AskSeals,
     Audit,
     DeleteUploads,
     Effect,
     EndHolders,
     OpenSum,
     PublishResult,
-    PublishRoster,
     SetDeadline,
     SetGrace,
     StoreRound,
 )
-from secagg.roles.coordinator.events import CancelRequested, DeadlinePassed, Event, GraceOver, RosterPublished
+from secagg.roles.coordinator.events import CancelRequested, DeadlinePassed, Event, GraceOver
 from secagg.roles.coordinator.state import RoundState
 
 _log: Final = structlog.get_logger("coordinator.round")
@@ -129,8 +129,6 @@ class LiveRound:
                 self._set_timer("deadline", effect.seconds, DeadlinePassed(phase=effect.phase))
             case SetGrace():
                 self._set_timer("grace", effect.seconds, GraceOver())
-            case PublishRoster():
-                await self._step(RosterPublished())
             case Audit():
                 await self._audit(effect)
             case AbortRound():
@@ -140,8 +138,12 @@ class LiveRound:
             case _:
                 self._delegate(effect, state)
 
-    def _delegate(self, effect: AskApprovals | AskDecryption | OpenSum | EndHolders, state: RoundState) -> None:
+    def _delegate(
+        self, effect: AskSeals | AskApprovals | AskDecryption | OpenSum | EndHolders, state: RoundState
+    ) -> None:
         match effect:
+            case AskSeals():
+                self.chores.ask_seals(state, effect)
             case AskApprovals():
                 self.chores.ask_approvals(state, effect)
             case AskDecryption():

@@ -168,11 +168,12 @@ class Participation:
         if self._spool is not None:
             self._spool.close()
 
-    # 5.2 to 5.4: the join and the roster
+    # 5.2 to 5.5: the join and the roster
 
     async def _join(self, effect: SendJoin) -> Event:
         spec = self._spec
-        limit = Limit(spec.deadlines.open_seconds + GRACE_SECONDS)
+        # The key holders seal the roster before it is shown.
+        limit = Limit(spec.deadlines.open_seconds + spec.deadlines.approving_seconds + GRACE_SECONDS)
         signed = codec.signed_to_wire(codec.sign(effect.join, self._identity.signer))
         stub = self._coordinator.stub
         request = pb.JoinRequest(request_id=uuid.uuid4().hex, job=spec.job, round=self._number, join=signed)
@@ -198,7 +199,7 @@ class Participation:
         with reading_answer():
             return RosterFrozen(roster=codec.roster_from_wire(answer.roster, trust=self._identity.trust, at=_now()))
 
-    # 5.5: the upload
+    # 5.6: the upload
 
     async def _upload(self, effect: SendUpload) -> Event:
         spec = self._spec

@@ -10,7 +10,7 @@ from secagg.codec.signed import authenticate_all, signed_to_wire
 from secagg.errors import MessageError
 from secagg.identity import TrustRoot
 from secagg.ids import DIGEST_BYTES, ClientId, Digest, HolderId, JobId, RoundNumber
-from secagg.messages.round import FrozenRoster, Half, HolderStatus, HolderVerdict, Join, Phase, RoundStatus
+from secagg.messages.round import FrozenRoster, Half, HolderStatus, HolderVerdict, Join, Phase, RosterSeal, RoundStatus
 from secagg.wire.v1 import round_pb2
 
 _PHASES: dict[Phase, round_pb2.Phase.ValueType] = {
@@ -60,15 +60,17 @@ def half_from_wire(wire: int) -> Half:
 def roster_to_wire(roster: FrozenRoster) -> round_pb2.FrozenRoster:
     """Return the wire's form."""
     joins = [signed_to_wire(join.signed) for join in roster.joins]
-    return round_pb2.FrozenRoster(plan_digest=roster.plan_digest, joins=joins)
+    seals = [signed_to_wire(seal.signed) for seal in roster.seals]
+    return round_pb2.FrozenRoster(plan_digest=roster.plan_digest, joins=joins, seals=seals)
 
 
 def roster_from_wire(wire: round_pb2.FrozenRoster, *, trust: TrustRoot, at: datetime) -> FrozenRoster:
-    """Return ours, with every join's signature verified."""
+    """Return ours, with the signature of every join and seal verified."""
     if len(wire.plan_digest) != DIGEST_BYTES:
         raise MessageError("the roster's plan digest has not 32 bytes")
     joins = authenticate_all(wire.joins, Join, trust=trust, at=at)
-    return FrozenRoster(plan_digest=Digest(wire.plan_digest), joins=joins)
+    seals = authenticate_all(wire.seals, RosterSeal, trust=trust, at=at)
+    return FrozenRoster(plan_digest=Digest(wire.plan_digest), joins=joins, seals=seals)
 
 
 def roster_to_bytes(roster: FrozenRoster) -> bytes:

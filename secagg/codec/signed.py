@@ -15,7 +15,7 @@ from secagg.errors import MessageError
 from secagg.identity import Role, SignedMessage, Signer, TrustRoot, verify_signed
 from secagg.ids import DIGEST_BYTES
 from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, KeyStatement, SeedOpening, Trial, Verdict
-from secagg.messages.round import Approval, Join, PartialStatement, Result, Upload
+from secagg.messages.round import Approval, Join, PartialStatement, Result, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.wire.v1 import ceremony_pb2, round_pb2, signed_pb2
 
@@ -66,6 +66,7 @@ _KINDS: dict[type, _Kind] = {
     SeedOpening: _Kind(wire=ceremony_pb2.SeedOpening, label=labels.SEED_OPENING, role=_HOLDER, name="holder"),
     Verdict: _Kind(wire=ceremony_pb2.Verdict, label=labels.VERDICT, role=_HOLDER, name="holder"),
     Join: _Kind(wire=round_pb2.Join, label=labels.JOIN, role=_CLIENT, name="client"),
+    RosterSeal: _Kind(wire=round_pb2.RosterSeal, label=labels.ROSTER_SEAL, role=_HOLDER, name="holder"),
     Upload: _Kind(wire=round_pb2.Upload, label=labels.UPLOAD, role=_CLIENT, name="client"),
     Approval: _Kind(wire=round_pb2.Approval, label=labels.APPROVAL, role=_HOLDER, name="holder"),
     PartialStatement: _Kind(wire=round_pb2.PartialStatement, label=labels.PARTIAL, role=_HOLDER, name="holder"),

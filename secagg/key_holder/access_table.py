@@ -23,6 +23,7 @@ _ROLES: Final = {
         "CertifyKey": _COORDINATORS,
         "OpenSeed": _COORDINATORS,
         "LayBlame": _COORDINATORS,
+        "SealRoster": _COORDINATORS,
         "Approve": _COORDINATORS,
         "Decrypt": _COORDINATORS,
         "EndRound": _COORDINATORS,

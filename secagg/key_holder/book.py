@@ -33,6 +33,7 @@ from secagg.roles.key_holder.opening import (
     OpeningState,
     OpeningStep,
     RecordInLedger,
+    RecordRoster,
     RoundEnded,
 )
 from secagg.roles.key_holder.state import CeremonyState, Ended
@@ -206,6 +207,7 @@ class RoundBook:
             policy=self.policy,
             ceremony=plan,
             key_id=stored.key_id,
+            roster=self.store.roster(stored.key_id),
             approved=self.store.approval(stored.key_id),
         )
         return HeldRound(
@@ -222,7 +224,7 @@ class RoundBook:
         async with held.stepping:
             taken: OpeningStep = await self.run(opening.step, held.key, event)
             for effect in taken.effects:
-                if isinstance(effect, RecordInLedger):
+                if isinstance(effect, RecordRoster | RecordInLedger):
                     await self._record(effect)
                 elif isinstance(effect, DestroyShare):
                     await self._destroy(held, effect.key_id)
@@ -230,8 +232,12 @@ class RoundBook:
             held.total = total or held.total
         return taken
 
-    async def _record(self, effect: RecordInLedger) -> None:
-        await self.run(lambda: self.store.record_approval(effect.key_id, effect.request_digest, at=self.clock()))
+    async def _record(self, effect: RecordRoster | RecordInLedger) -> None:
+        at = self.clock()
+        if isinstance(effect, RecordRoster):
+            await self.run(lambda: self.store.record_roster(effect.key_id, effect.roster_digest, at=at))
+        else:
+            await self.run(lambda: self.store.record_approval(effect.key_id, effect.request_digest, at=at))
 
     async def _destroy(self, held: HeldRound, key_id: KeyId) -> None:
         held.share = held.total = None

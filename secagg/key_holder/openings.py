@@ -1,4 +1,4 @@
-"""Approving of a request and answering it: the driver of `secagg.roles.key_holder.opening`."""
+"""Sealing a roster, approving of a request and answering it: the driver of `secagg.roles.key_holder.opening`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from secagg.errors import BusyError, WrongPhaseError
 from secagg.ids import Digest
 from secagg.key_holder.book import HeldRound, RoundBook
 from secagg.key_holder.contributions import ContributionReader, SumOfC1
-from secagg.messages.round import Approval, PartialStatement
+from secagg.messages.round import Approval, PartialStatement, RosterSeal
 from secagg.roles.key_holder.opening import (
     ApprovalAsked,
     ApprovalOffered,
     DecryptionAsked,
     OpeningEffect,
     ReplyApproval,
+    ReplySeal,
+    RosterOffered,
 )
 from secagg.roles.key_holder.request import Request
 
@@ -47,11 +49,22 @@ class Part(Protocol):
 
 
 class Openings:
-    """Approves and answers; see `RoundBook`."""
+    """Seals, approves and answers; see `RoundBook`."""
 
     def __init__(self, book: RoundBook) -> None:
         self._book = book
         self._reading: set[Digest] = set()
+
+    async def seal(self, event: RosterOffered) -> RosterSeal:
+        """Record the one roster of a key and return the seal to sign.
+
+        Raises:
+            NotFoundError: this holder has no share of the key.
+            FaultyCoordinatorError, ConflictError: as the machine says; nothing is recorded.
+        """
+        held = self._book.of_key(event.plan.protocol.key_id)
+        taken = await self._book.open_step(held, event)
+        return next(effect.seal for effect in taken.effects if isinstance(effect, ReplySeal))
 
     async def approve(self, request: Request, parts: AsyncIterator[Part]) -> Approval:
         """Verify a request, read and add up all its c1, record it and return the approval to sign.

@@ -22,7 +22,7 @@ from secagg.roles.key_holder.events import (
     SeedAsked,
     TrialsReceived,
 )
-from secagg.roles.key_holder.opening import DecryptionAsked
+from secagg.roles.key_holder.opening import DecryptionAsked, RosterOffered
 from secagg.roles.key_holder.request import Request
 from secagg.wire.v1 import ceremony_pb2
 from secagg.wire.v1 import key_holder_service_pb2 as wire
@@ -86,6 +86,13 @@ class RequestReader:
         """Read the opened seeds and every dealing."""
         openings = codec.authenticate_all(first.openings, SeedOpening, trust=self.trust, at=self.now())
         return BlameAsked(openings=openings, dealings=self.dealings(bundles).dealings)
+
+    def roster(self, request: wire.SealRosterRequest) -> RosterOffered:
+        """Read plan and roster."""
+        return RosterOffered(
+            plan=codec.round_plan_from_wire(request.plan),
+            roster=codec.roster_from_wire(request.roster, trust=self.trust, at=self.now()),
+        )
 
     def request(self, header: wire.ApproveHeader) -> Request:
         """Read plan, roster and uploads."""

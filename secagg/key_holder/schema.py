@@ -34,6 +34,14 @@ KEY_SHARES: Final = Table(
     Column("expires_at", Float, nullable=False),
 )
 
+ROSTERS: Final = Table(
+    "rosters",
+    METADATA,
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("roster_digest", LargeBinary, nullable=False),
+    Column("sealed_at", Float, nullable=False),
+)
+
 LEDGER: Final = Table(
     "ledger",
     METADATA,

@@ -1,4 +1,4 @@
-"""The service that the coordinator calls (docs/protocol.md, sections 4 and 6): read, step, sign."""
+"""The service that the coordinator calls (docs/protocol.md, sections 4 to 6): read, step, sign."""
 
 from __future__ import annotations
 
@@ -130,6 +130,14 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         event = await self._book.run(self._reader.blame, cast("wire.LayBlameRequest", first), bundles)
         answer = await self._step(first.ceremony_digest, event)
         return wire.LayBlameResponse(verdict=answer.signed)
+
+    async def SealRoster(self, request: wire.SealRosterRequest, context: Context) -> wire.SealRosterResponse:
+        """Step 5.4."""
+        self._admit(request.request_id, request)
+        event = await self._book.run(self._reader.roster, request)
+        seal = await self._openings.seal(event)
+        _log.info("roster sealed", key=seal.key_id.hex(), roster=seal.roster_digest.hex())
+        return wire.SealRosterResponse(seal=await self._sign(seal))
 
     async def Approve(
         self, request_iterator: AsyncIterator[wire.ApproveRequest], context: Context

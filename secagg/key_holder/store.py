@@ -1,4 +1,4 @@
-"""A key holder's database: the ledger, the ceremonies it began, and its sealed shares (SQLite).
+"""A key holder's database: the ledger, the rosters it sealed, the ceremonies it began, and its sealed shares (SQLite).
 
 All methods block; drivers call them off the event loop. What returned is on disk.
 """
@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE
 from secagg.errors import ConfigError, ConflictError, StorageError
 from secagg.ids import Digest, KeyId
-from secagg.key_holder.schema import CEREMONIES, KEY_SHARES, LEDGER, SEALING
+from secagg.key_holder.schema import CEREMONIES, KEY_SHARES, LEDGER, ROSTERS, SEALING
 from secagg.key_holder.vault import SALT_BYTES, SealingSecret, ShareVault
 
 DATABASE_NAME: Final = "key-holder.sqlite3"
@@ -121,6 +121,22 @@ class HolderStore:
                 connection.execute(update(KEY_SHARES).where(of_key).values(sealed_share=bytes(len(length))))
         with self._writing() as connection:
             connection.execute(delete(KEY_SHARES).where(of_key))
+
+    def record_roster(self, key_id: KeyId, roster_digest: Digest, *, at: float) -> None:
+        """Write the one roster of a key, for ever; again the same is fine, another raises `ConflictError`."""
+        row = {"key_id": key_id, "roster_digest": roster_digest, "sealed_at": at}
+        try:
+            with self._writing() as connection:
+                connection.execute(insert(ROSTERS).values(row))
+        except IntegrityError:
+            if self.roster(key_id) != roster_digest:
+                raise ConflictError("this key holder sealed another roster for this key") from None
+
+    def roster(self, key_id: KeyId) -> Digest | None:
+        """Return the digest of the roster that was sealed."""
+        with self._writing() as connection:
+            found = connection.scalar(select(ROSTERS.c.roster_digest).where(ROSTERS.c.key_id == key_id))
+        return None if found is None else Digest(found)
 
     def record_approval(self, key_id: KeyId, request_digest: Digest, *, at: float) -> None:
         """Write the one request of a key, for ever; again the same is fine, another raises `ConflictError`."""

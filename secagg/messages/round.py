@@ -45,11 +45,21 @@ class Join:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RosterSeal:
+    """The one roster of this key that this holder will ever know."""
+
+    key_id: KeyId
+    roster_digest: Digest
+    holder: HolderId
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrozenRoster:
-    """The clients of a round, in the order of their names."""
+    """The clients of a round, in the order of their names. ``seals``: of a quorum of holders, before a client uploads."""
 
     plan_digest: Digest
     joins: tuple[Authenticated[Join], ...]
+    seals: tuple[Authenticated[RosterSeal], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

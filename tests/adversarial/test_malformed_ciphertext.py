@@ -171,7 +171,9 @@ def request_for(stage: Round, ciphertexts: Mapping[str, Ciphertext]) -> Request:
     request = request_of(stage.plan, [contribution(name, one) for name, one in ciphertexts.items()])
     joins = tuple(authentic(stage, one.message, Role.CLIENT, one.message.client) for one in request.roster.joins)
     uploads = tuple(authentic(stage, one.message, Role.CLIENT, one.message.client) for one in request.uploads)
-    return Request(plan=request.plan, roster=FrozenRoster(plan_digest=stage.plan.digest, joins=joins), uploads=uploads)
+    seals = tuple(authentic(stage, one.message, Role.KEY_HOLDER, one.message.holder) for one in request.roster.seals)
+    roster = FrozenRoster(plan_digest=stage.plan.digest, joins=joins, seals=seals)
+    return Request(plan=request.plan, roster=roster, uploads=uploads)
 
 
 def contribution(name: str, ciphertext: Ciphertext) -> Contributor:

@@ -14,7 +14,8 @@ from secagg.key_holder.vault import ShareVault
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder import ceremony
 from secagg.roles.key_holder.events import SealShare, TrialsReceived
-from secagg.roles.key_holder.opening import ApprovalOffered, request_digest_of
+from secagg.roles.key_holder.opening import ApprovalOffered, RosterOffered, request_digest_of
+from secagg.roles.key_holder.request import digest_of
 from secagg.roles.key_holder.state import Ended
 from tests.holder_material import HolderRoom, ceremony_plan, contributor, job_spec, request_of, round_plan
 
@@ -65,3 +66,23 @@ async def test_another_set_is_refused_after_a_restart(store: HolderStore) -> Non
         await book.open_step(restored, ApprovalOffered(request=approved))
         with pytest.raises(ConflictError):
             await book.open_step(restored, ApprovalOffered(request=other))
+
+
+async def test_another_roster_is_refused_after_a_restart(store: HolderStore) -> None:
+    effect = sealed()
+    plan = round_plan(effect.plan, KeyId(effect.share.key_id))
+    alice, bob, carol = (contributor(plan, name, seed=seed) for seed, name in enumerate(("alice", "bob", "carol")))
+    first, other = request_of(plan, [alice, bob, carol]), request_of(plan, [alice, bob])
+    held = HeldRound(ceremony_digest=Digest(effect.plan.digest), begun_at=0.0, expires_at=1e6, ceremony=Ended())
+    with ThreadPoolExecutor(1) as executor:
+        before = book_of(store, executor)
+        await before.seal(held, effect)
+        await before.open_step(held, RosterOffered(plan=plan, roster=first.roster))
+        book = book_of(store, executor)
+        assert await book.restore() == 1
+        (restored,) = book.rounds
+        assert restored.key.roster == digest_of(first.roster)
+        await book.open_step(restored, ApprovalOffered(request=first))
+        for event in (RosterOffered(plan=plan, roster=other.roster), ApprovalOffered(request=other)):
+            with pytest.raises(ConflictError):
+                await book.open_step(restored, event)

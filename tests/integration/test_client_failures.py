@@ -1,6 +1,6 @@
 """Clients that do wrong, late or nothing, against processes: refused by name, and the round goes on with exactly the others.
 
-`docs/protocol.md`, sections 5.2 to 5.6. The honest ones are clients of the SDK.
+`docs/protocol.md`, sections 5.2 to 5.7. The honest ones are clients of the SDK.
 """
 
 from __future__ import annotations

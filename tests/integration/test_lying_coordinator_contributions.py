@@ -140,7 +140,7 @@ async def test_a_copied_commitment_is_not_opened_by_the_copier(liar: LyingCoordi
     """Bob copies alice's commitment, she is left out, and her opening is signed in his name."""
     stolen = liar.clients[ALICE].commitment(liar.plan)
     joined = liar.roster(bob=liar.clients[BOB].join(liar.plan, commitment=stolen))
-    roster = replace(joined, joins=joined.joins[1:])
+    roster = liar.sealed(replace(joined, joins=joined.joins[1:]))
     alice = liar.clients[ALICE]
     copied = {
         "nonce": alice.nonce,

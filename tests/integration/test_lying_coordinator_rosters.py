@@ -1,4 +1,4 @@
-"""A coordinator that shows a client another roster or result: the SDK takes neither (docs/protocol.md, 5.4 and 6.6)."""
+"""A coordinator that shows a client another roster or result: the SDK takes neither (docs/protocol.md, 5.5 and 6.6)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,27 @@ def with_bob_twice(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoste
     return replace(roster, joins=(alice, bob, bob, *rest))
 
 
+def without_seals(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
+    return replace(roster, seals=())
+
+
+def sealed_by_two(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
+    return replace(roster, seals=roster.seals[:2])
+
+
+def with_a_seal_twice(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
+    return replace(roster, seals=(*roster.seals[:2], roster.seals[0]))
+
+
+def with_seals_of_another_roster(liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
+    return liar.sealed(roster, roster_digest=bytes(32))
+
+
+def sealed_by_itself(liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
+    forged = signed_by(liar.holders.coordinator, roster.seals[0].message)
+    return replace(roster, seals=(forged, *roster.seals[1:]))
+
+
 def of_another_plan(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRoster:
     return replace(roster, plan_digest=bytes(32))
 
@@ -101,6 +122,11 @@ def of_another_plan(_liar: LyingCoordinator, roster: FrozenRoster) -> FrozenRost
         (with_alices_commitment_copied, "commitment stands twice"),
         (with_bob_twice, "names a client twice"),
         (of_another_plan, "belongs to another plan"),
+        (without_seals, "the seals of 0 key holders, 3 are due"),
+        (sealed_by_two, "the seals of 2 key holders, 3 are due"),
+        (with_a_seal_twice, "a seal twice"),
+        (with_seals_of_another_roster, "a seal of another roster"),
+        (sealed_by_itself, "signed by coordinator"),
     ],
 )
 async def test_another_roster_is_refused_and_nothing_uploaded(

@@ -134,6 +134,35 @@ async def test_a_second_set_is_refused_once_one_is_approved(
     approved.verify_nothing_answered()
 
 
+async def test_one_roster_is_sealed_for_a_key_whatever_else_is_shown(approved: LyingCoordinator) -> None:
+    """Not a second one, and nothing uploaded to a second one, not even after a crash; the sealed one is opened."""
+    whole = replace(approved.roster(), seals=())
+    second = approved.sealed(replace(whole, joins=whole.joins[:3]))
+    seals = [await approved.seal(holder, whole) for holder in HOLDERS]
+    approved.holders.crash(NORTH)
+    for holder in HOLDERS:
+        with pytest.raises(ConflictError, match="sealed another roster"):
+            await approved.seal(holder, second)
+        with pytest.raises(ConflictError, match="sealed another roster"):
+            await approved.approve(holder, approved.request(ALICE, BOB, CAROL, roster=second))
+        assert approved.holders.ledger(holder, approved.plan.protocol.key_id) == []
+    assert (await approved.seal(NORTH, whole)).message == seals[0].message
+    request = approved.request(roster=replace(whole, seals=tuple(seals)))
+    assert [one.message.holder for one in await approved.approve_all(request)] == list(HOLDERS)
+
+
+async def test_a_roster_without_a_quorum_of_seals_is_not_approved(liar: LyingCoordinator) -> None:
+    whole = liar.roster()
+    for roster in (
+        replace(whole, seals=()),
+        liar.sealed(whole, HOLDERS[:2]),
+        liar.sealed(whole, [NORTH, EAST, EAST]),
+        liar.sealed(whole, roster_digest=bytes(32)),
+    ):
+        async with liar.refused(FaultyCoordinatorError, "seal"):
+            await liar.approve(NORTH, liar.request(roster=roster))
+
+
 async def test_a_second_set_is_refused_once_one_is_answered(approved: LyingCoordinator) -> None:
     first, other = approved.request(), without_dave(approved)
     approvals = await approved.approve_all(first)

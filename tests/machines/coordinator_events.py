@@ -9,7 +9,7 @@ from secagg import transcript
 from secagg.identity import Party, Role, SignedMessage
 from secagg.ids import ClientId, Digest, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import KeyStatement, PublicKeyBundle
-from secagg.messages.round import Approval, HolderVerdict, Join, Phase, Upload
+from secagg.messages.round import Approval, HolderVerdict, Join, Phase, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
 from secagg.roles.coordinator import rules
@@ -22,7 +22,7 @@ from secagg.roles.coordinator.events import (
     HolderLost,
     JoinReceived,
     KeyCertified,
-    RosterPublished,
+    SealReceived,
     SumOpened,
     UploadVerified,
 )
@@ -87,6 +87,13 @@ def join(client: ClientId, **changes: object) -> JoinReceived:
     return JoinReceived(join=Authenticated(message=message, party=by_client(message), signed=SIGNED))
 
 
+def seal(state: RoundState, holder: HolderId, **changes: object) -> SealReceived:
+    message = RosterSeal(key_id=KEY_ID, roster_digest=state.roster_digest or digest("no roster"), holder=holder)
+    message = replace(message, **changes)  # type: ignore[arg-type]
+    party = Party(role=Role.KEY_HOLDER, name=holder)
+    return SealReceived(seal=Authenticated(message=message, party=party, signed=SIGNED))
+
+
 def upload(state: RoundState, client: ClientId, **changes: object) -> UploadVerified:
     parameters = PLAN.parameters
     message = Upload(
@@ -131,12 +138,19 @@ class World:
         self.happens(certified())
         return self
 
-    def uploading(self, clients: tuple[ClientId, ...] = CLIENTS) -> World:
+    def frozen(self, clients: tuple[ClientId, ...] = CLIENTS) -> World:
         self.opened()
         for client in clients:
             self.happens(join(client))
-        self.happens(RosterPublished())
         return self
+
+    def sealed(self, holders: tuple[HolderId, ...] = HOLDERS[:4]) -> World:
+        for holder in holders:
+            self.happens(seal(self.state, holder))
+        return self
+
+    def uploading(self, clients: tuple[ClientId, ...] = CLIENTS) -> World:
+        return self.frozen(clients).sealed()
 
     def approving(self) -> World:
         self.uploading()
@@ -160,9 +174,7 @@ def world_in(phase: Phase) -> World:
         case Phase.OPEN:
             world.opened()
         case Phase.FROZEN:
-            world.opened()
-            for client in CLIENTS:
-                world.happens(join(client))
+            world.frozen()
         case Phase.UPLOADING:
             world.uploading()
         case Phase.APPROVING:

@@ -8,20 +8,21 @@ from secagg import transcript
 from secagg.errors import (
     ConflictError,
     FaultyClientError,
+    FaultyKeyHolderError,
     LateError,
     PlanError,
 )
+from secagg.ids import HolderId
 from secagg.messages.round import HolderStatus, HolderVerdict, Phase
 from secagg.roles.coordinator.effects import (
     AskApprovals,
+    AskSeals,
     DeleteUploads,
     EndHolders,
-    PublishRoster,
 )
 from secagg.roles.coordinator.events import (
     DeadlinePassed,
     KeyFailed,
-    RosterPublished,
     UploadRefused,
 )
 from tests.machines.coordinator_events import (
@@ -32,9 +33,12 @@ from tests.machines.coordinator_events import (
     SPEC,
     STRANGER,
     World,
+    approval,
     certified,
     digest,
     join,
+    lose,
+    seal,
     upload,
     world_in,
 )
@@ -98,9 +102,11 @@ class TestJoining:
 
     def test_the_last_place_freezes_the_roster(self) -> None:
         world = world_in(Phase.FROZEN)
-        (published,) = world.asked(PublishRoster)
-        assert isinstance(published, PublishRoster)
-        assert [one.message.client for one in published.roster.joins] == sorted(CLIENTS)
+        (asked,) = world.asked(AskSeals)
+        assert isinstance(asked, AskSeals)
+        assert [one.message.client for one in asked.roster.joins] == sorted(CLIENTS)
+        assert asked.roster.seals == ()
+        assert asked.holders == HOLDERS
 
     def test_a_client_that_comes_late_is_refused(self) -> None:
         with pytest.raises(LateError):
@@ -126,6 +132,59 @@ class TestJoining:
         before = world.state
         world.happens(DeadlinePassed(phase=Phase.OPEN))
         assert world.state is before
+
+
+class TestSealing:
+    def test_a_quorum_of_seals_shows_the_roster_and_takes_uploads(self) -> None:
+        world = world_in(Phase.FROZEN).sealed(HOLDERS[1:4])
+        assert world.state.phase is Phase.FROZEN
+        world.sealed(HOLDERS[:1])
+        assert world.state.phase is Phase.UPLOADING
+        assert [one.message.holder for one in world.state.roster.seals] == list(HOLDERS[:4])
+
+    def test_one_holders_seal_counts_once(self) -> None:
+        world = world_in(Phase.FROZEN).sealed(HOLDERS[:3])
+        before = world.state
+        world.sealed(HOLDERS[:3])
+        assert world.state is before
+
+    @pytest.mark.parametrize(
+        "changes", [{"roster_digest": digest("x")}, {"key_id": digest("x")}, {"holder": HolderId("foreign")}]
+    )
+    def test_a_wrong_seal_is_refused(self, changes: dict[str, object]) -> None:
+        world = world_in(Phase.FROZEN)
+        with pytest.raises(FaultyKeyHolderError):
+            world.happens(seal(world.state, **{"holder": HOLDERS[0], **changes}))  # type: ignore[arg-type]
+        assert world.state.seals == {}
+
+    def test_too_few_holders_left_abort_before_anybody_uploads(self) -> None:
+        world = lose(world_in(Phase.FROZEN).sealed(HOLDERS[:2]), HOLDERS[3])
+        assert world.state.phase is Phase.FROZEN
+        lose(world, HOLDERS[4])
+        assert world.state.phase is Phase.ABORTED
+        assert (world.state.have, world.state.need) == (3, 4)
+        assert "holder-4 is unreachable" in world.state.reason
+
+    def test_a_seal_is_not_lost_with_its_holder(self) -> None:
+        world = world_in(Phase.FROZEN).sealed(HOLDERS[:3])
+        before = world.state
+        lose(world, *HOLDERS[:3])
+        assert world.state is before
+
+    def test_the_deadline_aborts_below_the_quorum(self) -> None:
+        world = world_in(Phase.FROZEN).sealed(HOLDERS[:3])
+        world.happens(DeadlinePassed(phase=Phase.FROZEN))
+        assert world.state.phase is Phase.ABORTED
+        assert (world.state.have, world.state.need) == (3, 4)
+        assert "seals of the roster" in world.state.reason
+
+    @pytest.mark.parametrize("verdict", [HolderVerdict.UNREACHABLE, HolderVerdict.SUSPECT, HolderVerdict.FAULTY])
+    def test_who_did_not_seal_may_approve_unless_it_is_proven_faulty(self, verdict: HolderVerdict) -> None:
+        world = lose(world_in(Phase.FROZEN), HOLDERS[4], verdict=verdict).sealed()
+        for client in CLIENTS:
+            world.happens(upload(world.state, client))
+        world.happens(approval(world.state, HOLDERS[4]))
+        assert (HOLDERS[4] in world.state.approvals) == (verdict is not HolderVerdict.FAULTY)
 
 
 class TestUploading:
@@ -157,7 +216,7 @@ class TestUploading:
         made = transcript.ciphertext_commitment(plan_digest=PLAN.digest, key_id=KEY_ID, client=CLIENTS[1], **own)
         for client in CLIENTS:
             world.happens(join(client, commitment=made) if client == CLIENTS[1] else join(client))
-        world.happens(RosterPublished())
+        world.sealed()
         world.happens(upload(world.state, CLIENTS[0]))
         with pytest.raises(FaultyClientError, match="copy") as caught:
             world.happens(upload(world.state, CLIENTS[1], **own))

@@ -31,7 +31,6 @@ from secagg.roles.coordinator.events import (
     HolderSilent,
     KeyFailed,
     OpeningFailed,
-    RosterPublished,
     SumOpened,
     UploadRefused,
 )
@@ -48,6 +47,7 @@ from tests.machines.coordinator_events import (
     digest,
     join,
     lose,
+    seal,
     upload,
     world_in,
 )
@@ -61,7 +61,7 @@ def one_of_each(world: World) -> list[Event]:
         certified(),
         KeyFailed(reason="test", holders=()),
         join(STRANGER),
-        RosterPublished(),
+        seal(state, HOLDERS[0]),
         upload(state, STRANGER),
         UploadRefused(client=CLIENTS[0], reason="test"),
         approval(state, HOLDERS[0]),
@@ -80,7 +80,7 @@ def one_of_each(world: World) -> list[Event]:
 LEGAL = {
     Phase.KEYING: {"KeyCertified", "KeyFailed", "DeadlinePassed", "CancelRequested"},
     Phase.OPEN: {"JoinReceived", "DeadlinePassed", "CancelRequested"},
-    Phase.FROZEN: {"RosterPublished", "CancelRequested"},
+    Phase.FROZEN: {"SealReceived", "HolderSilent", "HolderLost", "DeadlinePassed", "CancelRequested"},
     Phase.UPLOADING: {"UploadRefused", "DeadlinePassed", "CancelRequested"},
     Phase.APPROVING: {
         "HolderSilent",
@@ -167,9 +167,9 @@ class AnyOrder(RuleBasedStateMachine):
     def joins(self, client: ClientId, other: bool) -> None:
         self.attempt(join(client, **({"commitment": commitment_of_alice()} if other else {})))
 
-    @rule()
-    def roster(self) -> None:
-        self.attempt(RosterPublished())
+    @rule(holder=holders, other=st.booleans())
+    def seals(self, holder: HolderId, other: bool) -> None:
+        self.attempt(seal(self.world.state, holder, **({"roster_digest": digest("other")} if other else {})))
 
     @rule(client=clients, other=st.booleans())
     def uploads(self, client: ClientId, other: bool) -> None:
@@ -225,11 +225,14 @@ class AnyOrder(RuleBasedStateMachine):
         commitments = [one.message.commitment for one in state.joins.values()]
         assert len(set(commitments)) == len(commitments)
         assert set(state.approvals) <= set(HOLDERS)
+        assert {one.message.roster_digest for one in state.seals.values()} <= {state.roster_digest}
         assert set(state.answered) <= state.asked <= set(state.approvals)
 
     @invariant()
     def never_below_the_minimum(self) -> None:
         state = self.world.state
+        if state.uploads or state.phase in (Phase.UPLOADING, Phase.APPROVING, Phase.DECRYPTING, Phase.PUBLISHED):
+            assert len(state.roster.seals) == QUORUM
         if state.phase in (Phase.APPROVING, Phase.DECRYPTING, Phase.PUBLISHED):
             assert len(state.uploads) >= SPEC.min_contributors
         if state.phase in (Phase.DECRYPTING, Phase.PUBLISHED):

@@ -49,6 +49,7 @@ CEREMONY_MOVES: dict[type, set[CeremonyPhase]] = {
     CeremonyEnded: set(_P),
 }
 OPENING_MOVES: dict[type, set[OpeningPhase]] = {
+    opening.RosterOffered: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.ApprovalOffered: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.ApprovalAsked: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.DecryptionAsked: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
@@ -119,6 +120,8 @@ def opening_event(kind: type) -> Any:
     made = round_plan(plan, KEY_ID)
     request = request_of(made, [contributor(made, "alice", seed=1)])
     contents = {
+        "plan": made,
+        "roster": request.roster,
         "request": request,
         "computed": (),
         "key_id": KEY_ID,

@@ -8,7 +8,7 @@ import pytest
 from secagg import transcript
 from secagg.errors import ConflictError, FaultyClientError, FaultyCoordinatorError, WrongPhaseError
 from secagg.ids import ClientId, Digest, HolderId, KeyId, RoundNumber
-from secagg.messages.round import Approval
+from secagg.messages.round import Approval, FrozenRoster, RosterSeal
 from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup, RoundPlan
 from secagg.policy import HolderPolicy
@@ -23,11 +23,14 @@ from secagg.roles.key_holder.opening import (
     OpeningPhase,
     OpeningState,
     RecordInLedger,
+    RecordRoster,
     ReplyApproval,
+    ReplySeal,
+    RosterOffered,
     RoundEnded,
     request_digest_of,
 )
-from secagg.roles.key_holder.request import ComputedHalf, Request, verify_chunks_distinct
+from secagg.roles.key_holder.request import ComputedHalf, Request, digest_of, verify_chunks_distinct
 from tests.holder_material import (
     approvals_of,
     ceremony_plan,
@@ -36,6 +39,7 @@ from tests.holder_material import (
     random_key_id,
     request_of,
     round_plan,
+    seals_of,
     signed,
 )
 
@@ -47,6 +51,7 @@ ALICE, BOB, CAROL = (contributor(PLAN, name, seed=seed) for seed, name in enumer
 HALVES = (ALICE.half, BOB.half)
 REQUEST = request_of(PLAN, [ALICE, BOB], absent=[CAROL])
 DIGEST = request_digest_of(REQUEST)
+ROSTER = digest_of(REQUEST.roster)
 
 
 def state_of(**changes: Any) -> OpeningState:
@@ -89,7 +94,12 @@ def with_upload(request: Request, place: int, **changes: Any) -> Request:
 def test_an_honest_request_is_recorded_before_it_is_signed() -> None:
     step = opening.step(state_of(), asked())
     approval = Approval(key_id=KEY_ID, request_digest=DIGEST, holder=NORTH)
-    assert step.effects == (RecordInLedger(key_id=KEY_ID, request_digest=DIGEST), ReplyApproval(approval=approval))
+    assert step.effects == (
+        RecordRoster(key_id=KEY_ID, roster_digest=ROSTER),
+        RecordInLedger(key_id=KEY_ID, request_digest=DIGEST),
+        ReplyApproval(approval=approval),
+    )
+    assert step.state.roster == ROSTER
     assert step.state.phase is OpeningPhase.APPROVED
     assert step.state.approved == DIGEST
 
@@ -103,7 +113,7 @@ def test_an_offer_changes_nothing_before_c1_was_read() -> None:
 
 @pytest.mark.parametrize("phase", [OpeningPhase.APPROVED, OpeningPhase.ANSWERED])
 def test_the_same_request_again_gets_the_same_approval(phase: OpeningPhase) -> None:
-    state = state_of(phase=phase, approved=DIGEST)
+    state = state_of(phase=phase, roster=ROSTER, approved=DIGEST)
     approval = Approval(key_id=KEY_ID, request_digest=DIGEST, holder=NORTH)
     assert opening.step(state, ApprovalOffered(request=REQUEST)).effects == (ReplyApproval(approval=approval),)
     again = opening.step(state, asked())
@@ -118,6 +128,84 @@ def test_a_second_set_of_contributions_is_refused_for_ever(phase: OpeningPhase) 
     for event in (ApprovalOffered(request=other), asked(other, (ALICE.half, CAROL.half))):
         with pytest.raises(ConflictError):
             opening.step(state, event)
+
+
+def offered(roster: FrozenRoster = REQUEST.roster, plan: RoundPlan = PLAN) -> RosterOffered:
+    return RosterOffered(plan=plan, roster=replace(roster, seals=()))
+
+
+OTHER = request_of(PLAN, [ALICE, BOB])
+
+
+@pytest.mark.parametrize("phase", [OpeningPhase.CERTIFIED, OpeningPhase.APPROVED, OpeningPhase.ANSWERED])
+def test_a_roster_is_recorded_before_it_is_sealed_and_sealed_again(phase: OpeningPhase) -> None:
+    step = opening.step(state_of(phase=phase), offered())
+    seal = RosterSeal(key_id=KEY_ID, roster_digest=ROSTER, holder=NORTH)
+    assert step.effects == (RecordRoster(key_id=KEY_ID, roster_digest=ROSTER), ReplySeal(seal=seal))
+    assert step.state == state_of(phase=phase, roster=ROSTER)
+    again = opening.step(step.state, offered())
+    assert (again.state, again.effects) == (step.state, step.effects)
+
+
+def test_a_second_roster_of_a_key_is_never_sealed() -> None:
+    state = opening.step(state_of(), offered()).state
+    with pytest.raises(ConflictError, match="sealed another roster"):
+        opening.step(state, offered(OTHER.roster))
+
+
+@pytest.mark.parametrize("event", [ApprovalOffered(request=OTHER), ApprovalAsked(request=OTHER, computed=HALVES)])
+def test_another_roster_than_the_sealed_one_is_not_approved_whoever_sealed_it(
+    event: ApprovalOffered | ApprovalAsked,
+) -> None:
+    state = opening.step(state_of(), offered()).state
+    with pytest.raises(ConflictError, match="sealed another roster"):
+        opening.step(state, event)
+
+
+def test_the_sealed_roster_needs_no_seals_of_others() -> None:
+    state = opening.step(state_of(), offered()).state
+    opening.step(state, asked(with_roster(REQUEST, seals=())))
+
+
+def test_who_was_down_takes_the_word_of_a_quorum_and_no_second_roster() -> None:
+    state = opening.step(state_of(), asked()).state
+    with pytest.raises(ConflictError):
+        opening.step(state, offered(OTHER.roster))
+
+
+@pytest.mark.parametrize(
+    "seals",
+    [
+        (),
+        seals_of(PLAN, ROSTER, [NORTH, EAST]),
+        seals_of(PLAN, ROSTER, [NORTH, EAST, EAST]),
+        seals_of(PLAN, ROSTER, [NORTH, EAST, HolderId("stranger")]),
+        seals_of(PLAN, ROSTER, [NORTH, EAST, SOUTH, HolderId("stranger")]),
+        seals_of(PLAN, digest_of(OTHER.roster)),
+        seals_of(PLAN, ROSTER, key_id=KeyId(bytes(32))),
+        seals_of(PLAN, ROSTER, [NORTH, EAST]) + seals_of(PLAN, digest_of(OTHER.roster), [SOUTH]),
+    ],
+)
+def test_a_roster_with_less_than_a_quorum_of_seals_is_not_approved(
+    seals: tuple[Authenticated[RosterSeal], ...],
+) -> None:
+    refuse_everywhere(with_roster(REQUEST, seals=seals), FaultyCoordinatorError, "seal")
+
+
+def test_a_roster_below_the_minimum_is_not_sealed() -> None:
+    with pytest.raises(FaultyCoordinatorError, match="1 clients, at least 2"):
+        opening.step(state_of(), offered(request_of(PLAN, [ALICE]).roster))
+    strict = state_of(policy=HolderPolicy(min_contributors=4))
+    with pytest.raises(FaultyCoordinatorError, match="3 clients, at least 4"):
+        opening.step(strict, offered())
+
+
+def test_a_roster_that_is_none_is_not_sealed() -> None:
+    joins = REQUEST.roster.joins
+    with pytest.raises(FaultyCoordinatorError, match="roster names"):
+        opening.step(state_of(), offered(replace(REQUEST.roster, joins=(joins[1], joins[0]))))
+    with pytest.raises(FaultyCoordinatorError, match="another key"):
+        opening.step(state_of(), offered(plan=round_plan(CEREMONY, random_key_id())))
 
 
 def test_a_plan_of_another_key_is_refused() -> None:

@@ -16,7 +16,7 @@ from secagg.certificates import new_private_key
 from secagg.codec import signed as signed_codec
 from secagg.errors import CertificateError, MessageError, PlanError
 from secagg.identity import Party, Role, SignedMessage, Signer, TrustRoot
-from secagg.ids import ClientId, HolderId, JobId, KeyId, RoundNumber
+from secagg.ids import ClientId, Digest, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, KeyStatement, SeedOpening, Trial, Verdict
 from secagg.messages.job import JobState, JobStatus
 from secagg.messages.round import (
@@ -28,6 +28,7 @@ from secagg.messages.round import (
     PartialStatement,
     Phase,
     Result,
+    RosterSeal,
     RoundStatus,
     Upload,
 )
@@ -66,6 +67,7 @@ KINDS = (
     SeedOpening,
     Verdict,
     Join,
+    RosterSeal,
     Upload,
     Approval,
     PartialStatement,
@@ -240,7 +242,12 @@ def _readers() -> dict[str, tuple[Callable[[bytes], object], bytes]]:
     join = codec.sign(
         Join(plan_digest=plan.digest, client=ClientId("alice"), commitment=bytes(32)), _signer(Role.CLIENT, "alice")
     )
-    roster = round_pb2.FrozenRoster(plan_digest=plan.digest, joins=[codec.signed_to_wire(join)])
+    seal = codec.sign(
+        RosterSeal(key_id=KeyId(bytes(32)), roster_digest=Digest(bytes(32)), holder=HolderId("holder-0")),
+        _signer(Role.KEY_HOLDER, "holder-0"),
+    )
+    signed = codec.signed_to_wire
+    roster = round_pb2.FrozenRoster(plan_digest=plan.digest, joins=[signed(join)], seals=[signed(seal)])
     bundle = ceremony_pb2.PublicKeyBundle(plan=codec.ceremony_plan_to_wire(ceremony), b=b"b")
     status = codec.round_status_to_wire(RoundStatus(job=spec.job, round=RoundNumber(1), phase=Phase.OPEN, plan=plan))
     job_status = JobStatus(spec=spec, state=JobState.RUNNING, published_rounds=0, aborted_rounds=0, created_at=0.0)

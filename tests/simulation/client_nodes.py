@@ -185,7 +185,7 @@ class ClientNode:
 
     async def _join(self, effect: SendJoin) -> Event:
         signed = signed_by(client_party(self.client), self._bent_join(effect.join)).signed
-        seconds = SPEC.deadlines.open_seconds + GRACE_SECONDS
+        seconds = SPEC.deadlines.open_seconds + SPEC.deadlines.approving_seconds + GRACE_SECONDS
         try:
             await self._ask(lambda: self._desk.join(signed), seconds)
         except LateError:

@@ -22,9 +22,9 @@ from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import (
     AskApprovals,
     AskDecryption,
+    AskSeals,
     Effect,
     OpenSum,
-    PublishRoster,
     SetDeadline,
     SetGrace,
 )
@@ -35,13 +35,12 @@ from secagg.roles.coordinator.events import (
     GraceOver,
     HolderLost,
     OpeningFailed,
-    RosterPublished,
     SumOpened,
     UploadRefused,
 )
 from secagg.roles.coordinator.state import RoundState
 from secagg.roles.key_holder import opening
-from secagg.roles.key_holder.opening import ApprovalAsked, DecryptionAsked, OpeningState
+from secagg.roles.key_holder.opening import ApprovalAsked, DecryptionAsked, OpeningState, RosterOffered
 from secagg.roles.key_holder.request import ComputedHalf, Request
 from tests.machines.coordinator_events import (
     CEREMONY,
@@ -54,6 +53,7 @@ from tests.machines.coordinator_events import (
     certified,
     digest,
     join,
+    seal,
     upload,
 )
 
@@ -163,19 +163,23 @@ class Simulation:
                     self._later(effect.seconds, lambda phase=effect.phase: self._happens(DeadlinePassed(phase=phase)))  # type: ignore[misc]
                 case SetGrace():
                     self._later(effect.seconds, lambda: self._happens(GraceOver()))
-                case PublishRoster():
-                    self._happens(RosterPublished())
-                case AskApprovals():
+                case AskSeals() | AskApprovals() | AskDecryption():
                     for holder in effect.holders:
-                        self._call(holder, lambda holder=holder: self._approve(holder))  # type: ignore[misc]
-                case AskDecryption():
-                    for holder in effect.holders:
-                        self._call(holder, lambda holder=holder, asked=effect: self._answer(holder, asked))  # type: ignore[misc]
+                        self._ask(holder, effect)
                 case OpenSum():
                     self.opened.append(effect.holders)
                     self._later(self.random.uniform(0, 1), lambda asked=effect: self._open(asked.holders))  # type: ignore[misc]
                 case _:
                     pass
+
+    def _ask(self, holder: HolderId, effect: AskSeals | AskApprovals | AskDecryption) -> None:
+        match effect:
+            case AskSeals():
+                self._call(holder, lambda: self._seal(holder), only_in=Phase.FROZEN)
+            case AskApprovals():
+                self._call(holder, lambda: self._approve(holder))
+            case AskDecryption():
+                self._call(holder, lambda: self._answer(holder, effect))
 
     def _client(self, client: ClientId) -> None:
         """What a client does over and over until the round does not need it any more."""
@@ -200,8 +204,8 @@ class Simulation:
                 return
         self._send(lambda: self._happens(event))
 
-    def _call(self, holder: HolderId, serve: Callable[[], Event | None]) -> None:
-        """A call either way over the network; silence is noticed when its deadline is over."""
+    def _call(self, holder: HolderId, serve: Callable[[], Event | None], *, only_in: Phase | None = None) -> None:
+        """A call either way over the network; silence is noticed when its deadline is over, and told in its phase."""
 
         def served() -> None:
             answer = serve()
@@ -213,12 +217,20 @@ class Simulation:
             self._happens(event)
 
         def given_up() -> None:
-            if silent[0]:
+            if silent[0] and only_in in (None, self.state.phase):
                 self._happens(HolderLost(holder=holder, verdict=HolderVerdict.UNREACHABLE, reason="it did not answer"))
 
         silent = [True]
         self._send(served)
         self._later(CALL_SECONDS, given_up)
+
+    def _seal(self, holder: HolderId) -> Event | None:
+        if self.holders[holder] is HolderFate.DEAD:
+            return None
+        step = opening.step(self._machines[holder], RosterOffered(plan=PLAN, roster=self.state.roster))
+        self._machines[holder] = step.state
+        assert step.state.roster is not None
+        return seal(self.state, holder, roster_digest=step.state.roster)
 
     def _approve(self, holder: HolderId) -> Event | None:
         if self.holders[holder] is HolderFate.DEAD:

@@ -19,9 +19,9 @@ from secagg.messages.ceremony import (
     TrialBundle,
     Verdict,
 )
-from secagg.messages.round import Approval, PartialStatement
+from secagg.messages.round import Approval, FrozenRoster, PartialStatement, RosterSeal
 from secagg.messages.signed import Authenticated
-from secagg.plan import CeremonyPlan
+from secagg.plan import CeremonyPlan, RoundPlan
 from secagg.roles.key_holder.events import (
     BlameAsked,
     CeremonyEvent,
@@ -116,6 +116,12 @@ class HolderCalls:
         event = BlameAsked(openings=read_all(tuple(openings), SeedOpening), dealings=_dealings(dealings))
         said, _ = await self._step(ceremony, event, Verdict, timeout_seconds)
         return said  # type: ignore[no-any-return]
+
+    async def seal_roster(
+        self, plan: RoundPlan, roster: FrozenRoster, *, timeout_seconds: float
+    ) -> Authenticated[RosterSeal]:
+        said = await self._ask(lambda: self._node.seal(plan, roster), timeout_seconds)
+        return self._read(said, RosterSeal)
 
     async def approve(
         self, request: ApprovalRequest, parts: AsyncIterator[ContributorPart], *, timeout_seconds: float

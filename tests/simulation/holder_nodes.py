@@ -27,19 +27,19 @@ from secagg.key_holder.vault import ShareVault
 from secagg.messages.ceremony import (
     Verdict,
 )
-from secagg.messages.round import Approval, FrozenRoster, Join, PartialStatement, Upload
+from secagg.messages.round import Approval, FrozenRoster, PartialStatement, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
-from secagg.plan import CeremonyPlan
+from secagg.plan import CeremonyPlan, RoundPlan
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder.events import (
     CeremonyEvent,
     Reply,
 )
-from secagg.roles.key_holder.opening import DecryptionAsked
-from secagg.roles.key_holder.request import Request
+from secagg.roles.key_holder.opening import DecryptionAsked, RosterOffered
+from secagg.roles.key_holder.request import Request, digest_of
 from tests.simulation.holder_lies import HolderFate, Liar
 from tests.simulation.network import Process
-from tests.simulation.round_material import EPOCH_SECONDS, holder_party, read_all, signed_by
+from tests.simulation.round_material import EPOCH_SECONDS, holder_party, read_all, roster_as_read, signed_by
 
 LIMITS = Limits(max_rounds=4, max_sums=2, max_round_seconds=3600.0)
 _VAULT = ShareVault(AESGCM.generate_key(256))
@@ -154,10 +154,18 @@ class HolderNode:
         self.witness.said.setdefault((self.holder, type(reply.message), ceremony), set()).add(spoken.signed.payload)
         return spoken, reply
 
+    async def seal(self, plan: RoundPlan, shown: FrozenRoster) -> Authenticated[RosterSeal]:
+        roster, key_id = roster_as_read(shown), plan.protocol.key_id
+        if self.fate is HolderFate.COLLUDES:
+            return self._signed(RosterSeal(key_id=key_id, roster_digest=digest_of(roster), holder=self.holder))
+        seal = self._signed(await self._openings.seal(RosterOffered(plan=plan, roster=roster)))
+        self.witness.said.setdefault((self.holder, RosterSeal, key_id), set()).add(seal.signed.payload)
+        return seal
+
     async def approve(self, shown: ApprovalRequest, parts: Sequence[ContributorPart]) -> Authenticated[Approval]:
         request = Request(
             plan=shown.plan,
-            roster=FrozenRoster(plan_digest=shown.roster.plan_digest, joins=read_all(shown.roster.joins, Join)),
+            roster=roster_as_read(shown.roster),
             uploads=read_all(shown.uploads, Upload),
         )
         if self.fate is HolderFate.COLLUDES:

@@ -29,6 +29,7 @@ def check(done: WholeRound) -> None:
     assert not done.defects, done.defects
     check_end(done)
     check_clients(done)
+    check_one_roster(done)
     check_answers(done)
     check_words(done)
     check_blame(done)
@@ -82,6 +83,12 @@ def check_clients(done: WholeRound) -> None:
             check_sent(done, node)
         if done.truthful:
             assert not isinstance(node.error, FaultyClientError), node.error
+
+
+def check_one_roster(done: WholeRound) -> None:
+    """Whatever was shown to whom, honest clients uploaded to one roster: an opening shows nobody another commitment."""
+    rosters = {node.sent.roster_digest for node in done.clients.values() if node.honest and node.sent is not None}
+    assert len(rosters) <= 1
 
 
 def check_sent(done: WholeRound, node: ClientNode) -> None:

@@ -20,7 +20,7 @@ from he.public_key import PublicKey
 from secagg import codec
 from secagg.ids import ClientId, Digest, HolderId, JobId
 from secagg.messages.ceremony import Hello, KeyStatement, PublicKeyBundle
-from secagg.messages.round import FrozenRoster, Half, Join
+from secagg.messages.round import FrozenRoster, Half, Join, RosterSeal
 from secagg.messages.signed import Authenticated
 from secagg.party import Party, Role
 from secagg.plan import CkksJob, Deadlines, JobSpec, TensorSpec
@@ -186,4 +186,6 @@ def bundle_as_read(bundle: PublicKeyBundle) -> PublicKeyBundle:
 
 def roster_as_read(roster: FrozenRoster) -> FrozenRoster:
     """Return a roster with every signature in it verified by its reader."""
-    return FrozenRoster(plan_digest=roster.plan_digest, joins=read_all(roster.joins, Join))
+    return FrozenRoster(
+        plan_digest=roster.plan_digest, joins=read_all(roster.joins, Join), seals=read_all(roster.seals, RosterSeal)
+    )

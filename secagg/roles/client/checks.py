@@ -1,4 +1,4 @@
-"""What a client checks of all that the coordinator shows it (docs/protocol.md, 5.1, 5.4 and 6.6).
+"""What a client checks of all that the coordinator shows it (docs/protocol.md, 5.1, 5.5 and 6.6).
 
 Signatures, certificates, roles and names are verified before, by the codec; here it is about what was signed.
 """
@@ -24,6 +24,7 @@ from secagg.messages.round import FrozenRoster, Join, Result
 from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup, RoundPlan
 from secagg.policy import ClientPolicy
+from secagg.roles.roster_seals import verify_seals
 
 
 def verify_offer(plan: RoundPlan, *, job: JobId, after_round: int) -> None:
@@ -108,7 +109,10 @@ def _built(plan: RoundPlan, context: Digest, b: bytes) -> PublicKey:
 
 
 def verify_roster(plan: RoundPlan, policy: ClientPolicy, own: Join, roster: FrozenRoster) -> None:
-    """Raise `FaultyCoordinatorError` unless the roster is of this plan, holds our own join and enough others, nobody twice."""
+    """Raise `FaultyCoordinatorError` unless the roster is of this plan, holds our own join and enough others, nobody twice.
+
+    A quorum of the key's holders has to have sealed it: then nobody was, or will be, shown another one.
+    """
     joins = [one.message for one in roster.joins]
     if roster.plan_digest != plan.digest or any(join.plan_digest != plan.digest for join in joins):
         raise FaultyCoordinatorError("the roster, or a join in it, belongs to another plan")
@@ -121,6 +125,7 @@ def verify_roster(plan: RoundPlan, policy: ClientPolicy, own: Join, roster: Froz
     if not need <= len(joins) <= plan.spec.max_clients:
         message = f"the roster has {len(joins)} clients, between {need} and {plan.spec.max_clients} are allowed"
         raise FaultyCoordinatorError(message)
+    verify_seals(plan, transcript.roster_digest(plan.digest, joins), roster.seals)
 
 
 def _verify_ordered(clients: Sequence[ClientId], what: str) -> None:

@@ -104,7 +104,7 @@ def join_refused(state: Joined, _event: JoinRefused) -> ClientStep:
 
 
 def roster_frozen(state: Joined, event: RosterFrozen) -> ClientStep:
-    """5.4 and 5.5: open the commitment to this roster, once it holds our own join and enough others."""
+    """5.5 and 5.6: open the commitment to this roster, once it holds our own join and enough others."""
     verify_roster(state.plan, state.policy, state.join, event.roster)
     joins = [one.message for one in event.roster.joins]
     parameters = state.plan.parameters

@@ -16,10 +16,11 @@ class StoreRound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishRoster:
-    """Show the frozen roster to the clients, then report ``RosterPublished``."""
+class AskSeals:
+    """Show every holder the frozen roster, before a client sees it."""
 
     roster: FrozenRoster
+    holders: tuple[HolderId, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Audit:
 
 Effect = (
     StoreRound
-    | PublishRoster
+    | AskSeals
     | AskApprovals
     | AskDecryption
     | OpenSum

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from secagg.ids import ClientId, Digest, HolderId
 from secagg.messages.ceremony import PublicKeyBundle
-from secagg.messages.round import Approval, HolderStatus, HolderVerdict, Join, Phase, Upload
+from secagg.messages.round import Approval, HolderStatus, HolderVerdict, Join, Phase, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import RoundPlan
 
@@ -38,8 +38,10 @@ class JoinReceived:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RosterPublished:
-    """Clients can read the frozen roster now."""
+class SealReceived:
+    """A holder sealed the frozen roster."""
+
+    seal: Authenticated[RosterSeal]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ Event = (
     KeyCertified
     | KeyFailed
     | JoinReceived
-    | RosterPublished
+    | SealReceived
     | UploadVerified
     | UploadRefused
     | ApprovalReceived

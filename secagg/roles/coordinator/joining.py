@@ -1,4 +1,4 @@
-"""KEYING, OPEN and FROZEN: the key arrives, clients commit, the roster is fixed (``docs/protocol.md``, 5.1 to 5.3)."""
+"""KEYING and OPEN: the key arrives, clients commit, the roster is fixed (``docs/protocol.md``, 5.1 to 5.3)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import replace
 from secagg.errors import ConflictError, FaultyClientError, FaultyKeyHolderError, LateError, PlanError
 from secagg.ids import DIGEST_BYTES, ClientId
 from secagg.messages.round import Join, Phase
-from secagg.roles.coordinator.effects import Audit, PublishRoster, SetDeadline
+from secagg.roles.coordinator.effects import AskSeals, Audit, SetDeadline
 from secagg.roles.coordinator.ending import RoundStep, abort, stored, unchanged
 from secagg.roles.coordinator.events import (
     DeadlinePassed,
     JoinReceived,
     KeyCertified,
     KeyFailed,
-    RosterPublished,
 )
 from secagg.roles.coordinator.state import RoundState, digest_of_roster, named
 
@@ -112,17 +111,12 @@ def open_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
 def _freeze(state: RoundState) -> RoundStep:
     frozen = replace(state, phase=Phase.FROZEN, roster_digest=digest_of_roster(state))
     audit = Audit(event="roster-frozen", details={"clients": len(frozen.joins), "roster": _hex(frozen)})
-    return stored(frozen, PublishRoster(roster=frozen.roster), audit)
+    deadline = SetDeadline(phase=Phase.FROZEN, seconds=state.spec.deadlines.approving_seconds)
+    return stored(frozen, deadline, AskSeals(roster=frozen.roster, holders=frozen.group.holders), audit)
 
 
 def _hex(state: RoundState) -> str:
     return b"".join(filter(None, (state.roster_digest,))).hex()
-
-
-def roster_published(state: RoundState, _event: RosterPublished) -> RoundStep:
-    """Take uploads from now on."""
-    uploading = replace(state, phase=Phase.UPLOADING)
-    return stored(uploading, SetDeadline(phase=Phase.UPLOADING, seconds=state.spec.deadlines.uploading_seconds))
 
 
 def commitment_of(state: RoundState, client: ClientId) -> bytes:

@@ -20,7 +20,7 @@ from secagg.roles.coordinator.events import (
     OpeningFailed,
     SumOpened,
 )
-from secagg.roles.coordinator.state import RoundState, named
+from secagg.roles.coordinator.state import RoundState, accounts, named
 
 GRACE_SECONDS = 2.0
 """How long answers beyond t + 1 are waited for: t + 1 detect a liar, t + 2 name it."""
@@ -102,19 +102,7 @@ def _go_on_without(left: RoundState) -> RoundStep:
 
 def _abort_approving(state: RoundState, reason: str, have: int) -> RoundStep:
     missing = sorted(frozenset(state.group.holders) - frozenset(state.approvals))
-    return abort(state, f"{reason}: {_accounts(state, missing)}", have, state.group.quorum)
-
-
-def _accounts(state: RoundState, holders: list[HolderId]) -> str:
-    """Say of each holder what is known: unreachable, faulty, suspect, or silent."""
-    known = {holder: state.holders.get(holder) for holder in holders}
-    words = [
-        f"{holder} is {status.verdict.value}"
-        if status and status.verdict is not HolderVerdict.OK
-        else f"{holder} is silent"
-        for holder, status in known.items()
-    ]
-    return ", ".join(words) or "none is missing"
+    return abort(state, f"{reason}: {accounts(state, missing)}", have, state.group.quorum)
 
 
 def approving_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
@@ -172,7 +160,7 @@ def _abort_decrypting(state: RoundState) -> RoundStep:
         reason = f"the answers of {named(usable)} do not belong together, and no other holder answered"
         return abort(state, reason)
     missing = sorted(frozenset(state.group.holders) - usable)
-    return abort(state, f"too few key holders answered: {_accounts(state, missing)}", len(usable), t)
+    return abort(state, f"too few key holders answered: {accounts(state, missing)}", len(usable), t)
 
 
 def decrypting_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:

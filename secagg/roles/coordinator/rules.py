@@ -5,7 +5,7 @@ from __future__ import annotations
 from secagg.ids import RoundNumber
 from secagg.messages.round import HolderStatus, HolderVerdict, Phase
 from secagg.plan import JobSpec
-from secagg.roles.coordinator import joining, opening, uploading
+from secagg.roles.coordinator import joining, opening, sealing, uploading
 from secagg.roles.coordinator.effects import Audit, Effect, SetDeadline
 from secagg.roles.coordinator.ending import RoundStep, abort, cancelled, stored
 from secagg.roles.coordinator.events import (
@@ -21,7 +21,7 @@ from secagg.roles.coordinator.events import (
     KeyCertified,
     KeyFailed,
     OpeningFailed,
-    RosterPublished,
+    SealReceived,
     SumOpened,
     UploadRefused,
     UploadVerified,
@@ -39,7 +39,10 @@ MACHINE: Machine[RoundState, Event, Effect] = Machine(
         (Phase.OPEN, JoinReceived): joining.join_received,
         (Phase.OPEN, DeadlinePassed): joining.open_deadline,
         (Phase.OPEN, CancelRequested): cancelled,
-        (Phase.FROZEN, RosterPublished): joining.roster_published,
+        (Phase.FROZEN, SealReceived): sealing.seal_received,
+        (Phase.FROZEN, HolderSilent): opening.holder_silent,
+        (Phase.FROZEN, HolderLost): sealing.holder_lost,
+        (Phase.FROZEN, DeadlinePassed): sealing.sealing_deadline,
         (Phase.FROZEN, JoinReceived): joining.join_late,
         (Phase.FROZEN, CancelRequested): cancelled,
         (Phase.UPLOADING, JoinReceived): joining.join_late,

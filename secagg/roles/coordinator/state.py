@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from secagg import transcript
 from secagg.ids import ClientId, Digest, HolderId, RoundNumber
 from secagg.messages.ceremony import PublicKeyBundle
-from secagg.messages.round import Approval, FrozenRoster, HolderStatus, HolderVerdict, Join, Phase, Result, Upload
+from secagg.messages.round import (
+    Approval,
+    FrozenRoster,
+    HolderStatus,
+    HolderVerdict,
+    Join,
+    Phase,
+    Result,
+    RosterSeal,
+    Upload,
+)
 from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup, JobSpec, RoundPlan
 
@@ -18,6 +28,7 @@ class RoundState:
     """One round, from its ceremony to its end. Mappings are never changed in place.
 
     Attributes:
+        seals: what holders signed of the frozen roster.
         refused: clients of the roster whose upload failed verification, with the reason.
         lost: holders of which nothing more is expected: unreachable, faulty, or refusing.
         asked: holders that were asked for their partial decryption.
@@ -37,6 +48,7 @@ class RoundState:
     uploads: Mapping[ClientId, Authenticated[Upload]] = field(default_factory=dict)
     refused: Mapping[ClientId, str] = field(default_factory=dict)
     roster_digest: Digest | None = None
+    seals: Mapping[HolderId, Authenticated[RosterSeal]] = field(default_factory=dict)
     request_digest: Digest | None = None
     approvals: Mapping[HolderId, Authenticated[Approval]] = field(default_factory=dict)
     lost: frozenset[HolderId] = frozenset()
@@ -65,9 +77,10 @@ class RoundState:
 
     @property
     def roster(self) -> FrozenRoster:
-        """The frozen roster, in the order of the names."""
+        """The frozen roster, in the order of the names, with the seals that it has."""
         joins = tuple(self.joins[client] for client in sorted(self.joins))
-        return FrozenRoster(plan_digest=self.certified.digest, joins=joins)
+        seals = tuple(self.seals[holder] for holder in self.group.holders if holder in self.seals)
+        return FrozenRoster(plan_digest=self.certified.digest, joins=joins, seals=seals)
 
     @property
     def contributors(self) -> tuple[ClientId, ...]:
@@ -119,6 +132,18 @@ def digest_of_request(state: RoundState) -> Digest:
         raise AssertionError("a request needs a frozen roster")
     uploads = (upload.message for upload in state.uploads.values())
     return transcript.request_digest(state.certified.digest, state.roster_digest, uploads)
+
+
+def accounts(state: RoundState, holders: Iterable[HolderId]) -> str:
+    """Say of each holder what is known: unreachable, faulty, suspect, or silent."""
+    known = {holder: state.holders.get(holder) for holder in holders}
+    words = [
+        f"{holder} is {status.verdict.value}"
+        if status and status.verdict is not HolderVerdict.OK
+        else f"{holder} is silent"
+        for holder, status in known.items()
+    ]
+    return ", ".join(words) or "none is missing"
 
 
 def named(ids: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""UPLOADING: each client of the roster opens its commitment, and counts once (``docs/protocol.md``, 5.5 and 5.6)."""
+"""UPLOADING: each client of the roster opens its commitment, and counts once (``docs/protocol.md``, 5.6 and 5.7)."""
 
 from __future__ import annotations
 

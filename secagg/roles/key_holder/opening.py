@@ -1,6 +1,6 @@
 """A key holder's part in opening a sum (docs/protocol.md, section 6; DESIGN 4.4), as a pure machine.
 
-One request digest for each key, for ever. `CERTIFIED` holds the share and no sum of c1: after a restart the coordinator has
+One roster and one request digest for each key, for ever. `CERTIFIED` holds the share and no sum of c1: after a restart the coordinator has
 to show the contributions again, and they must give the digest that stands in the ledger.
 """
 
@@ -14,20 +14,22 @@ from typing import Final
 from secagg import transcript
 from secagg.errors import ConflictError, FaultyCoordinatorError, WrongPhaseError
 from secagg.ids import Digest, HolderId, KeyId
-from secagg.messages.round import Approval
+from secagg.messages.round import Approval, FrozenRoster, RosterSeal
 from secagg.messages.signed import Authenticated
-from secagg.plan import CeremonyPlan
+from secagg.plan import CeremonyPlan, RoundPlan
 from secagg.policy import HolderPolicy
 from secagg.roles.key_holder.request import (
     ComputedHalf,
     Request,
     digest_of,
     verify_computed,
+    verify_joined,
     verify_plan,
     verify_roster,
     verify_uploads,
 )
 from secagg.roles.machine import Machine, Step
+from secagg.roles.roster_seals import verify_seals
 
 
 class OpeningPhase(Enum):
@@ -41,14 +43,28 @@ class OpeningPhase(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class OpeningState:
-    """One certified key. `approved` is what the ledger says: the only request that may ever be answered."""
+    """One certified key.
+
+    Attributes:
+        roster: what the ledger says: the only roster whose uploads may ever be approved of.
+        approved: what the ledger says: the only request that may ever be answered.
+    """
 
     holder: HolderId
     policy: HolderPolicy
     ceremony: CeremonyPlan
     key_id: KeyId
     phase: OpeningPhase = OpeningPhase.CERTIFIED
+    roster: Digest | None = None
     approved: Digest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RosterOffered:
+    """The coordinator asks for a seal, before a client sees the roster."""
+
+    plan: RoundPlan
+    roster: FrozenRoster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +101,22 @@ class Expired:
     """The deadlines of the plan are over, whatever the coordinator says."""
 
 
-OpeningEvent = ApprovalOffered | ApprovalAsked | DecryptionAsked | RoundEnded | Expired
+OpeningEvent = RosterOffered | ApprovalOffered | ApprovalAsked | DecryptionAsked | RoundEnded | Expired
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordRoster:
+    """Store the roster digest for this key, for ever, before anything that rests on it leaves."""
+
+    key_id: KeyId
+    roster_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplySeal:
+    """Sign the seal and answer with it."""
+
+    seal: RosterSeal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +149,30 @@ class DestroyShare:
     key_id: KeyId
 
 
-OpeningEffect = RecordInLedger | ReplyApproval | Answer | DestroyShare
+OpeningEffect = RecordRoster | ReplySeal | RecordInLedger | ReplyApproval | Answer | DestroyShare
 OpeningStep = Step[OpeningState, OpeningEffect]
+
+
+def seal(state: OpeningState, event: RosterOffered) -> OpeningStep:
+    """5.4: record the one roster of this key and sign it; the same again gets the same seal.
+
+    Raises:
+        FaultyCoordinatorError: plan or roster are not what they have to be.
+        ConflictError: this holder knows another roster for this key.
+    """
+    verify_plan(event.plan, state.ceremony, state.key_id)
+    verify_roster(event.plan, event.roster)
+    verify_joined(event.plan, event.roster, state.policy)
+    digest = digest_of(event.roster)
+    _verify_only_roster(state, digest)
+    record = RecordRoster(key_id=state.key_id, roster_digest=digest)
+    reply = ReplySeal(seal=RosterSeal(key_id=state.key_id, roster_digest=digest, holder=state.holder))
+    return Step(state=replace(state, roster=digest), effects=(record, reply))
+
+
+def _verify_only_roster(state: OpeningState, digest: Digest) -> None:
+    if state.roster not in (None, digest):
+        raise ConflictError("this key holder sealed another roster for this key")
 
 
 def offer(state: OpeningState, event: ApprovalOffered) -> OpeningStep:
@@ -128,7 +181,7 @@ def offer(state: OpeningState, event: ApprovalOffered) -> OpeningStep:
     Raises:
         FaultyCoordinatorError: plan, roster or list of uploads are not what they have to be.
         FaultyClientError: a client signed an upload that does not fit the plan.
-        ConflictError: this holder approved another request for this key.
+        ConflictError: this holder sealed another roster, or approved another request, for this key.
     """
     verify_request(state, event.request)
     return Step(state=state, effects=())
@@ -141,17 +194,29 @@ def approve(state: OpeningState, event: ApprovalAsked) -> OpeningStep:
     digest = request_digest_of(event.request)
     phase = OpeningPhase.APPROVED if state.phase is OpeningPhase.CERTIFIED else state.phase
     approval = Approval(key_id=state.key_id, request_digest=digest, holder=state.holder)
-    record = RecordInLedger(key_id=state.key_id, request_digest=digest)
-    return Step(state=replace(state, phase=phase, approved=digest), effects=(record, ReplyApproval(approval=approval)))
+    roster = digest_of(event.request.roster)
+    effects = (
+        RecordRoster(key_id=state.key_id, roster_digest=roster),
+        RecordInLedger(key_id=state.key_id, request_digest=digest),
+        ReplyApproval(approval=approval),
+    )
+    return Step(state=replace(state, phase=phase, roster=roster, approved=digest), effects=effects)
 
 
 def verify_request(state: OpeningState, request: Request) -> None:
-    """Check plan, roster, uploads and ledger; see `offer`."""
+    """Check plan, roster, uploads, seals and ledger; see `offer`.
+
+    A holder that was down when the roster was sealed takes the word of q others, and must not know another roster.
+    """
     verify_plan(request.plan, state.ceremony, state.key_id)
     verify_roster(request.plan, request.roster)
     verify_uploads(request, state.policy)
     if state.approved not in (None, request_digest_of(request)):
         raise ConflictError("this key holder approved of another set of contributions for this key")
+    roster = digest_of(request.roster)
+    _verify_only_roster(state, roster)
+    if state.roster is None:
+        verify_seals(request.plan, roster, request.roster.seals)
 
 
 def request_digest_of(request: Request) -> Digest:
@@ -217,16 +282,19 @@ _P = OpeningPhase
 MACHINE: Final[Machine[OpeningState, OpeningEvent, OpeningEffect]] = Machine(
     phase_of=lambda state: state.phase,
     moves={
+        (_P.CERTIFIED, RosterOffered): seal,
         (_P.CERTIFIED, ApprovalOffered): offer,
         (_P.CERTIFIED, ApprovalAsked): approve,
         (_P.CERTIFIED, DecryptionAsked): unapproved,
         (_P.CERTIFIED, RoundEnded): destroy,
         (_P.CERTIFIED, Expired): destroy,
+        (_P.APPROVED, RosterOffered): seal,
         (_P.APPROVED, ApprovalOffered): approve_again,
         (_P.APPROVED, ApprovalAsked): approve,
         (_P.APPROVED, DecryptionAsked): answer,
         (_P.APPROVED, RoundEnded): destroy,
         (_P.APPROVED, Expired): destroy,
+        (_P.ANSWERED, RosterOffered): seal,
         (_P.ANSWERED, ApprovalOffered): approve_again,
         (_P.ANSWERED, ApprovalAsked): approve,
         (_P.ANSWERED, DecryptionAsked): answer,

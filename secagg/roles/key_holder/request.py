@@ -63,6 +63,13 @@ def verify_roster(plan: RoundPlan, roster: FrozenRoster) -> None:
         raise FaultyCoordinatorError("a commitment stands twice in the roster")
 
 
+def verify_joined(plan: RoundPlan, roster: FrozenRoster, policy: HolderPolicy) -> None:
+    """Raise `FaultyCoordinatorError` if fewer joined than plan and policy want in a sum."""
+    have, need = len(roster.joins), max(plan.spec.min_contributors, policy.min_contributors)
+    if have < need:
+        raise FaultyCoordinatorError(f"the roster has {have} clients, at least {need} are due")
+
+
 def _verify_ordered(clients: Sequence[ClientId], what: str) -> None:
     if any(first >= second for first, second in pairwise(clients)):
         raise FaultyCoordinatorError(f"the {what} names a client twice, or not in the order of the names")

@@ -356,6 +356,55 @@ class LayBlameResponse(_message.Message):
 Global___LayBlameResponse: _TypeAlias = LayBlameResponse  # noqa: Y015
 
 @_typing.final
+class SealRosterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def plan(self) -> _plan_pb2.RoundPlan: ...
+    @_builtins.property
+    def roster(self) -> _round_pb2.FrozenRoster:
+        """Without seals."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        plan: _plan_pb2.RoundPlan | None = ...,
+        roster: _round_pb2.FrozenRoster | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "roster", b"roster"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "request_id", b"request_id", "roster", b"roster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealRosterRequest: _TypeAlias = SealRosterRequest  # noqa: Y015
+
+@_typing.final
+class SealRosterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def seal(self) -> _signed_pb2.Signed: ...
+    def __init__(
+        self,
+        *,
+        seal: _signed_pb2.Signed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seal", b"seal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seal", b"seal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealRosterResponse: _TypeAlias = SealRosterResponse  # noqa: Y015
+
+@_typing.final
 class ApproveHeader(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

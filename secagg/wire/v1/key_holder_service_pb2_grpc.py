@@ -72,6 +72,11 @@ class KeyHolderServiceStub(object):
                 request_serializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameRequest.SerializeToString,
                 response_deserializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameResponse.FromString,
                 _registered_method=True)
+        self.SealRoster = channel.unary_unary(
+                '/secagg.wire.v1.KeyHolderService/SealRoster',
+                request_serializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterRequest.SerializeToString,
+                response_deserializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterResponse.FromString,
+                _registered_method=True)
         self.Approve = channel.stream_unary(
                 '/secagg.wire.v1.KeyHolderService/Approve',
                 request_serializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.ApproveRequest.SerializeToString,
@@ -139,6 +144,13 @@ class KeyHolderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SealRoster(self, request, context):
+        """One roster for each key, for ever (docs/protocol.md, section 5).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Approve(self, request_iterator, context):
         """The opening of a sum (docs/protocol.md, section 6).
         """
@@ -196,6 +208,11 @@ def add_KeyHolderServiceServicer_to_server(servicer, server):
                     servicer.LayBlame,
                     request_deserializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameRequest.FromString,
                     response_serializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameResponse.SerializeToString,
+            ),
+            'SealRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.SealRoster,
+                    request_deserializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterRequest.FromString,
+                    response_serializer=secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterResponse.SerializeToString,
             ),
             'Approve': grpc.stream_unary_rpc_method_handler(
                     servicer.Approve,
@@ -405,6 +422,33 @@ class KeyHolderService(object):
             '/secagg.wire.v1.KeyHolderService/LayBlame',
             secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameRequest.SerializeToString,
             secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.LayBlameResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SealRoster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/secagg.wire.v1.KeyHolderService/SealRoster',
+            secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterRequest.SerializeToString,
+            secagg_dot_wire_dot_v1_dot_key__holder__service__pb2.SealRosterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class KeyHolderServiceStub:
     OpenSeed: _grpc.UnaryUnaryMultiCallable[_key_holder_service_pb2.OpenSeedRequest, _key_holder_service_pb2.OpenSeedResponse]
     """The key is dead: the trial failed."""
     LayBlame: _grpc.StreamUnaryMultiCallable[_key_holder_service_pb2.LayBlameRequest, _key_holder_service_pb2.LayBlameResponse]
+    SealRoster: _grpc.UnaryUnaryMultiCallable[_key_holder_service_pb2.SealRosterRequest, _key_holder_service_pb2.SealRosterResponse]
+    """One roster for each key, for ever (docs/protocol.md, section 5)."""
     Approve: _grpc.StreamUnaryMultiCallable[_key_holder_service_pb2.ApproveRequest, _key_holder_service_pb2.ApproveResponse]
     """The opening of a sum (docs/protocol.md, section 6)."""
     Decrypt: _grpc.UnaryStreamMultiCallable[_key_holder_service_pb2.DecryptRequest, _key_holder_service_pb2.DecryptResponse]
@@ -68,6 +70,8 @@ class KeyHolderServiceAsyncStub(KeyHolderServiceStub):
     OpenSeed: _aio.UnaryUnaryMultiCallable[_key_holder_service_pb2.OpenSeedRequest, _key_holder_service_pb2.OpenSeedResponse]  # type: ignore[assignment]
     """The key is dead: the trial failed."""
     LayBlame: _aio.StreamUnaryMultiCallable[_key_holder_service_pb2.LayBlameRequest, _key_holder_service_pb2.LayBlameResponse]  # type: ignore[assignment]
+    SealRoster: _aio.UnaryUnaryMultiCallable[_key_holder_service_pb2.SealRosterRequest, _key_holder_service_pb2.SealRosterResponse]  # type: ignore[assignment]
+    """One roster for each key, for ever (docs/protocol.md, section 5)."""
     Approve: _aio.StreamUnaryMultiCallable[_key_holder_service_pb2.ApproveRequest, _key_holder_service_pb2.ApproveResponse]  # type: ignore[assignment]
     """The opening of a sum (docs/protocol.md, section 6)."""
     Decrypt: _aio.UnaryStreamMultiCallable[_key_holder_service_pb2.DecryptRequest, _key_holder_service_pb2.DecryptResponse]  # type: ignore[assignment]
@@ -130,6 +134,14 @@ class KeyHolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_key_holder_service_pb2.LayBlameRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_key_holder_service_pb2.LayBlameResponse, _abc.Awaitable[_key_holder_service_pb2.LayBlameResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SealRoster(
+        self,
+        request: _key_holder_service_pb2.SealRosterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_holder_service_pb2.SealRosterResponse, _abc.Awaitable[_key_holder_service_pb2.SealRosterResponse]]:
+        """One roster for each key, for ever (docs/protocol.md, section 5)."""
 
     @_abc_1.abstractmethod
     def Approve(

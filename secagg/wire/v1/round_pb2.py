@@ -26,7 +26,7 @@ from secagg.wire.v1 import plan_pb2 as secagg_dot_wire_dot_v1_dot_plan__pb2
 from secagg.wire.v1 import signed_pb2 as secagg_dot_wire_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asecagg/wire/v1/round.proto\x12\x0esecagg.wire.v1\x1a\x19secagg/wire/v1/plan.proto\x1a\x1bsecagg/wire/v1/signed.proto\"?\n\x04Join\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x12\n\ncommitment\x18\x03 \x01(\x0c\"J\n\x0c\x46rozenRoster\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12%\n\x05joins\x18\x02 \x03(\x0b\x32\x16.secagg.wire.v1.Signed\"\xbe\x01\n\x06Upload\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x15\n\rroster_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x19\n\x11parameters_digest\x18\x05 \x01(\x0c\x12\r\n\x05level\x18\x06 \x01(\r\x12\r\n\x05scale\x18\x07 \x01(\x01\x12\x0e\n\x06\x63hunks\x18\x08 \x01(\r\x12\x0f\n\x07root_c0\x18\t \x01(\x0c\x12\x0f\n\x07root_c1\x18\n \x01(\x0c\"\x89\x01\n\x06Result\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x15\n\rroster_digest\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ontributors\x18\x03 \x03(\t\x12\x14\n\x0ctotal_weight\x18\x04 \x01(\x01\x12\x13\n\x0bmean_digest\x18\x05 \x01(\x0c\x12\x12\n\nmean_bytes\x18\x06 \x01(\x04\"B\n\x08\x41pproval\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06holder\x18\x03 \x01(\t\"a\n\x10PartialStatement\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x15\n\ranswer_digest\x18\x04 \x01(\x0c\"\xa4\x03\n\x0bRoundStatus\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06joined\x18\x05 \x01(\r\x12\x10\n\x08uploaded\x18\x06 \x01(\r\x12\x11\n\tapprovals\x18\x07 \x01(\r\x12\x0f\n\x07\x61nswers\x18\x08 \x01(\r\x12\x44\n\rphase_started\x18\t \x03(\x0b\x32-.secagg.wire.v1.RoundStatus.PhaseStartedEntry\x12-\n\x07holders\x18\n \x03(\x0b\x32\x1c.secagg.wire.v1.HolderStatus\x12\'\n\x04plan\x18\x0b \x01(\x0b\x32\x19.secagg.wire.v1.RoundPlan\x12\x14\n\x0c\x63ontributors\x18\x0c \x03(\t\x12\x14\n\x0ctotal_weight\x18\r \x01(\x01\x1a\x33\n\x11PhaseStartedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"^\n\x0cHolderStatus\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.secagg.wire.v1.HolderVerdict\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xba\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_KEYING\x10\x01\x12\x0e\n\nPHASE_OPEN\x10\x02\x12\x10\n\x0cPHASE_FROZEN\x10\x03\x12\x13\n\x0fPHASE_UPLOADING\x10\x04\x12\x13\n\x0fPHASE_APPROVING\x10\x05\x12\x14\n\x10PHASE_DECRYPTING\x10\x06\x12\x13\n\x0fPHASE_PUBLISHED\x10\x07\x12\x11\n\rPHASE_ABORTED\x10\x08*6\n\x04Half\x12\x14\n\x10HALF_UNSPECIFIED\x10\x00\x12\x0b\n\x07HALF_C0\x10\x01\x12\x0b\n\x07HALF_C1\x10\x02*\x9d\x01\n\rHolderVerdict\x12\x1e\n\x1aHOLDER_VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11HOLDER_VERDICT_OK\x10\x01\x12\x1e\n\x1aHOLDER_VERDICT_UNREACHABLE\x10\x02\x12\x19\n\x15HOLDER_VERDICT_FAULTY\x10\x03\x12\x1a\n\x16HOLDER_VERDICT_SUSPECT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asecagg/wire/v1/round.proto\x12\x0esecagg.wire.v1\x1a\x19secagg/wire/v1/plan.proto\x1a\x1bsecagg/wire/v1/signed.proto\"?\n\x04Join\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x12\n\ncommitment\x18\x03 \x01(\x0c\"C\n\nRosterSeal\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x15\n\rroster_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06holder\x18\x03 \x01(\t\"q\n\x0c\x46rozenRoster\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12%\n\x05joins\x18\x02 \x03(\x0b\x32\x16.secagg.wire.v1.Signed\x12%\n\x05seals\x18\x03 \x03(\x0b\x32\x16.secagg.wire.v1.Signed\"\xbe\x01\n\x06Upload\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x15\n\rroster_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x19\n\x11parameters_digest\x18\x05 \x01(\x0c\x12\r\n\x05level\x18\x06 \x01(\r\x12\r\n\x05scale\x18\x07 \x01(\x01\x12\x0e\n\x06\x63hunks\x18\x08 \x01(\r\x12\x0f\n\x07root_c0\x18\t \x01(\x0c\x12\x0f\n\x07root_c1\x18\n \x01(\x0c\"\x89\x01\n\x06Result\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x15\n\rroster_digest\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ontributors\x18\x03 \x03(\t\x12\x14\n\x0ctotal_weight\x18\x04 \x01(\x01\x12\x13\n\x0bmean_digest\x18\x05 \x01(\x0c\x12\x12\n\nmean_bytes\x18\x06 \x01(\x04\"B\n\x08\x41pproval\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06holder\x18\x03 \x01(\t\"a\n\x10PartialStatement\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x15\n\ranswer_digest\x18\x04 \x01(\x0c\"\xa4\x03\n\x0bRoundStatus\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06joined\x18\x05 \x01(\r\x12\x10\n\x08uploaded\x18\x06 \x01(\r\x12\x11\n\tapprovals\x18\x07 \x01(\r\x12\x0f\n\x07\x61nswers\x18\x08 \x01(\r\x12\x44\n\rphase_started\x18\t \x03(\x0b\x32-.secagg.wire.v1.RoundStatus.PhaseStartedEntry\x12-\n\x07holders\x18\n \x03(\x0b\x32\x1c.secagg.wire.v1.HolderStatus\x12\'\n\x04plan\x18\x0b \x01(\x0b\x32\x19.secagg.wire.v1.RoundPlan\x12\x14\n\x0c\x63ontributors\x18\x0c \x03(\t\x12\x14\n\x0ctotal_weight\x18\r \x01(\x01\x1a\x33\n\x11PhaseStartedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"^\n\x0cHolderStatus\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12.\n\x07verdict\x18\x02 \x01(\x0e\x32\x1d.secagg.wire.v1.HolderVerdict\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xba\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_KEYING\x10\x01\x12\x0e\n\nPHASE_OPEN\x10\x02\x12\x10\n\x0cPHASE_FROZEN\x10\x03\x12\x13\n\x0fPHASE_UPLOADING\x10\x04\x12\x13\n\x0fPHASE_APPROVING\x10\x05\x12\x14\n\x10PHASE_DECRYPTING\x10\x06\x12\x13\n\x0fPHASE_PUBLISHED\x10\x07\x12\x11\n\rPHASE_ABORTED\x10\x08*6\n\x04Half\x12\x14\n\x10HALF_UNSPECIFIED\x10\x00\x12\x0b\n\x07HALF_C0\x10\x01\x12\x0b\n\x07HALF_C1\x10\x02*\x9d\x01\n\rHolderVerdict\x12\x1e\n\x1aHOLDER_VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11HOLDER_VERDICT_OK\x10\x01\x12\x1e\n\x1aHOLDER_VERDICT_UNREACHABLE\x10\x02\x12\x19\n\x15HOLDER_VERDICT_FAULTY\x10\x03\x12\x1a\n\x16HOLDER_VERDICT_SUSPECT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._loaded_options = None
   _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._serialized_options = b'8\001'
-  _globals['_PHASE']._serialized_start=1263
-  _globals['_PHASE']._serialized_end=1449
-  _globals['_HALF']._serialized_start=1451
-  _globals['_HALF']._serialized_end=1505
-  _globals['_HOLDERVERDICT']._serialized_start=1508
-  _globals['_HOLDERVERDICT']._serialized_end=1665
+  _globals['_PHASE']._serialized_start=1371
+  _globals['_PHASE']._serialized_end=1557
+  _globals['_HALF']._serialized_start=1559
+  _globals['_HALF']._serialized_end=1613
+  _globals['_HOLDERVERDICT']._serialized_start=1616
+  _globals['_HOLDERVERDICT']._serialized_end=1773
   _globals['_JOIN']._serialized_start=102
   _globals['_JOIN']._serialized_end=165
-  _globals['_FROZENROSTER']._serialized_start=167
-  _globals['_FROZENROSTER']._serialized_end=241
-  _globals['_UPLOAD']._serialized_start=244
-  _globals['_UPLOAD']._serialized_end=434
-  _globals['_RESULT']._serialized_start=437
-  _globals['_RESULT']._serialized_end=574
-  _globals['_APPROVAL']._serialized_start=576
-  _globals['_APPROVAL']._serialized_end=642
-  _globals['_PARTIALSTATEMENT']._serialized_start=644
-  _globals['_PARTIALSTATEMENT']._serialized_end=741
-  _globals['_ROUNDSTATUS']._serialized_start=744
-  _globals['_ROUNDSTATUS']._serialized_end=1164
-  _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._serialized_start=1113
-  _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._serialized_end=1164
-  _globals['_HOLDERSTATUS']._serialized_start=1166
-  _globals['_HOLDERSTATUS']._serialized_end=1260
+  _globals['_ROSTERSEAL']._serialized_start=167
+  _globals['_ROSTERSEAL']._serialized_end=234
+  _globals['_FROZENROSTER']._serialized_start=236
+  _globals['_FROZENROSTER']._serialized_end=349
+  _globals['_UPLOAD']._serialized_start=352
+  _globals['_UPLOAD']._serialized_end=542
+  _globals['_RESULT']._serialized_start=545
+  _globals['_RESULT']._serialized_end=682
+  _globals['_APPROVAL']._serialized_start=684
+  _globals['_APPROVAL']._serialized_end=750
+  _globals['_PARTIALSTATEMENT']._serialized_start=752
+  _globals['_PARTIALSTATEMENT']._serialized_end=849
+  _globals['_ROUNDSTATUS']._serialized_start=852
+  _globals['_ROUNDSTATUS']._serialized_end=1272
+  _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._serialized_start=1221
+  _globals['_ROUNDSTATUS_PHASESTARTEDENTRY']._serialized_end=1272
+  _globals['_HOLDERSTATUS']._serialized_start=1274
+  _globals['_HOLDERSTATUS']._serialized_end=1368
 # @@protoc_insertion_point(module_scope)

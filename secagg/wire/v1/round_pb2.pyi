@@ -117,25 +117,58 @@ class Join(_message.Message):
 Global___Join: _TypeAlias = Join  # noqa: Y015
 
 @_typing.final
+class RosterSeal(_message.Message):
+    """Payload of the label "roster-seal": the one roster of this key that this holder will ever know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ROSTER_DIGEST_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    roster_digest: _builtins.bytes
+    holder: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        roster_digest: _builtins.bytes = ...,
+        holder: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "key_id", b"key_id", "roster_digest", b"roster_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RosterSeal: _TypeAlias = RosterSeal  # noqa: Y015
+
+@_typing.final
 class FrozenRoster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     JOINS_FIELD_NUMBER: _builtins.int
+    SEALS_FIELD_NUMBER: _builtins.int
     plan_digest: _builtins.bytes
     @_builtins.property
     def joins(self) -> _containers.RepeatedCompositeFieldContainer[_signed_pb2.Signed]:
         """One signed Join of each client, in the order of their names."""
+
+    @_builtins.property
+    def seals(self) -> _containers.RepeatedCompositeFieldContainer[_signed_pb2.Signed]:
+        """Signed RosterSeals of a quorum of the key's holders; the roster digest does not cover them."""
 
     def __init__(
         self,
         *,
         plan_digest: _builtins.bytes = ...,
         joins: _abc.Iterable[_signed_pb2.Signed] | None = ...,
+        seals: _abc.Iterable[_signed_pb2.Signed] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["joins", b"joins", "plan_digest", b"plan_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joins", b"joins", "plan_digest", b"plan_digest", "seals", b"seals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

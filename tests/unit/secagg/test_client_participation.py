@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import codec
+from secagg import codec, transcript
 from secagg.client import AsyncClient, participation
 from secagg.errors import FaultyCoordinatorError, LateError, RoundAbortedError, WrongPhaseError
 from secagg.identity import Party, Role
@@ -20,7 +20,7 @@ from secagg.plan import Deadlines
 from secagg.wire.v1 import client_service_pb2 as pb
 from secagg.wire.v1 import round_pb2
 from tests.client_material import POLICY, offer
-from tests.holder_material import job_spec
+from tests.holder_material import job_spec, seals_of
 from tests.scripted_coordinator import PARTY, Stage, scripted_coordinator
 
 SPEC = replace(
@@ -29,6 +29,11 @@ SPEC = replace(
 )
 UPDATE = {"w": np.zeros(4099, dtype=np.float32)}
 HALF_BYTES = 3 * 49152
+
+
+def parsed_join(signed: Any) -> Join:
+    wire = round_pb2.Join.FromString(signed.payload)
+    return Join(plan_digest=Digest(wire.plan_digest), client=ClientId(wire.client), commitment=wire.commitment)
 
 
 class Play:
@@ -65,7 +70,10 @@ class Play:
         joined = next(one for one in self.stage.service.seen if isinstance(one, pb.JoinRequest))
         bob = Join(plan_digest=self.plan.digest, client=ClientId("bob"), commitment=b"\x07" * 32)
         joins = [joined.join, self.sign(bob, Role.CLIENT, "bob")]
-        roster = round_pb2.FrozenRoster(plan_digest=self.plan.digest, joins=joins)
+        messages = [parsed_join(one) for one in joins]
+        digest = transcript.roster_digest(self.plan.digest, messages)
+        seals = [self.sign(one.message, Role.KEY_HOLDER, one.message.holder) for one in seals_of(self.plan, digest)]
+        roster = round_pb2.FrozenRoster(plan_digest=self.plan.digest, joins=joins, seals=seals)
         return pb.WaitForRosterResponse(phase=round_pb2.PHASE_UPLOADING, roster=roster)
 
     def result(self, _: Any) -> pb.WaitForResultResponse:

@@ -1,4 +1,4 @@
-"""What a client refuses to believe (docs/protocol.md, 5.1, 5.4, 6.6). Each case bends one thing; its text names the check."""
+"""What a client refuses to believe (docs/protocol.md, 5.1, 5.5, 6.6). Each case bends one thing; its text names the check."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.client_material import (
     start,
     state_in,
 )
-from tests.holder_material import signed
+from tests.holder_material import seals_of, signed
 
 OTHER = Digest(b"\x55" * 32)
 DAVE, ERIN = ClientId("dave"), ClientId("erin")
@@ -253,6 +253,29 @@ def test_a_roster_that_is_not_ours(roster: Callable[[], FrozenRoster], text: str
     error = refusal(state_in(ClientPhase.JOINED), RosterFrozen(roster=roster()))
     assert isinstance(error, FaultyCoordinatorError)
     assert text in str(error)
+
+
+def seals(*holders: str, **changes: Any) -> tuple[Any, ...]:
+    digest = transcript.roster_digest(plan().digest, [join_of(client) for client in (ALICE, BOB, CAROL)])
+    return seals_of(plan(), digest, [HolderId(name) for name in holders], **changes)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (lambda: (), "the seals of 0 key holders, 3 are due"),
+        (lambda: seals("north", "east"), "the seals of 2 key holders, 3 are due"),
+        (lambda: seals("north", "east", "east"), "a seal twice"),
+        (lambda: seals("north", "east", "south", "south"), "a seal twice"),
+        (lambda: seals("north", "east", "west"), "of a stranger to this key"),
+        (lambda: seals("north", "east", "south", roster_digest=OTHER), "a seal of another roster or key"),
+        (lambda: seals("north", "east", "south", key_id=OTHER), "a seal of another roster or key"),
+        (lambda: seals("north", "east") + seals("south", roster_digest=OTHER), "a seal of another roster or key"),
+    ],
+)
+def test_nothing_is_uploaded_to_a_roster_that_no_quorum_sealed(shown: Callable[[], tuple[Any, ...]], text: str) -> None:
+    roster = roster_of(ALICE, BOB, CAROL, seals=shown())
+    assert text in str(refusal(state_in(ClientPhase.JOINED), RosterFrozen(roster=roster)))
 
 
 def test_a_policy_that_wants_more_than_the_plan_counts_for_the_roster() -> None:

@@ -14,7 +14,16 @@ from secagg.errors import CertificateError, MessageError
 from secagg.identity import Party, Role, Signer
 from secagg.ids import ClientId, Digest, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.ceremony import Dealing, DealingBundle, Hello, KeyStatement, PublicKeyBundle, Trial, TrialBundle
-from secagg.messages.round import Approval, FrozenRoster, Join, PartialStatement, Result, RoundStatus, Upload
+from secagg.messages.round import (
+    Approval,
+    FrozenRoster,
+    Join,
+    PartialStatement,
+    Result,
+    RosterSeal,
+    RoundStatus,
+    Upload,
+)
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
 from secagg.wire.v1 import ceremony_pb2, operator_service_pb2, plan_pb2, round_pb2
 from tests.pki_material import ALICE, COORDINATOR, NORTH, NOW, Deployment, deployment
@@ -109,9 +118,11 @@ def test_the_certificate_of_another_deployment_is_refused(parties: Deployment, t
         codec.authenticate(signed, Join, trust=parties.identity(ALICE).trust, at=NOW)
 
 
+SEAL = RosterSeal(key_id=KeyId(DIGEST), roster_digest=DIGEST, holder=HolderId("north"))
 SHORT = {
     Join: (JOIN, ("plan_digest", "commitment")),
     Hello: (HELLO, ("ceremony_digest", "nonce", "hpke_public_key", "seed_commitment")),
+    RosterSeal: (SEAL, ("key_id", "roster_digest")),
     Result: (RESULT, ("plan_digest", "roster_digest", "mean_digest")),
     Upload: (
         Upload(
@@ -139,7 +150,7 @@ SHORT = {
         ("key_id", "ceremony_digest", "context", "public_key_digest"),
     ),
 }
-ROLES = {Join: ALICE, Upload: ALICE, Result: COORDINATOR, Hello: NORTH, KeyStatement: NORTH}
+ROLES = {Join: ALICE, Upload: ALICE, Result: COORDINATOR, Hello: NORTH, KeyStatement: NORTH, RosterSeal: NORTH}
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
@@ -170,7 +181,8 @@ def test_a_list_without_end_is_refused(parties: Deployment) -> None:
 def test_a_roster_comes_back_authenticated(parties: Deployment) -> None:
     trust = parties.identity(ALICE).trust
     join = codec.authenticate(codec.sign(JOIN, _signer(parties, ALICE)), Join, trust=trust, at=NOW)
-    roster = FrozenRoster(plan_digest=DIGEST, joins=(join,))
+    seal = codec.authenticate(codec.sign(SEAL, _signer(parties, NORTH)), RosterSeal, trust=trust, at=NOW)
+    roster = FrozenRoster(plan_digest=DIGEST, joins=(join,), seals=(seal,))
     assert codec.roster_from_bytes(codec.roster_to_bytes(roster), trust=trust, at=NOW) == roster
 
 
@@ -181,6 +193,13 @@ def test_a_roster_with_one_forged_join_is_refused(parties: Deployment) -> None:
     wire = codec.roster_to_wire(FrozenRoster(plan_digest=DIGEST, joins=(honest, forged)))
     with pytest.raises(MessageError, match="signature"):
         codec.roster_from_wire(wire, trust=trust, at=NOW)
+
+
+def test_a_roster_with_a_seal_in_another_holders_name_is_refused(parties: Deployment) -> None:
+    forged = codec.sign(replace(SEAL, holder=HolderId("south")), _signer(parties, NORTH))
+    wire = round_pb2.FrozenRoster(plan_digest=DIGEST, seals=[codec.signed_to_wire(forged)])
+    with pytest.raises(MessageError, match="in the name of 'south'"):
+        codec.roster_from_wire(wire, trust=parties.identity(NORTH).trust, at=NOW)
 
 
 def test_a_roster_without_a_plan_is_refused(parties: Deployment) -> None:

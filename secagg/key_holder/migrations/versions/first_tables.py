@@ -1,4 +1,4 @@
-"""The first tables: the ledger, begun ceremonies and sealed shares.
+"""The first tables: the ledger, sealed rosters, begun ceremonies and sealed shares.
 
 Triggers keep what stands for ever from being changed, whoever writes to the file by way of SQLite.
 """
@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_FOR_EVER = ("ceremonies", "ledger")
+_FOR_EVER = ("ceremonies", "rosters", "ledger")
 
 
 def upgrade() -> None:
@@ -34,6 +34,12 @@ def upgrade() -> None:
         sa.Column("sealed_share", sa.LargeBinary, nullable=False),
         sa.Column("begun_at", sa.Float, nullable=False),
         sa.Column("expires_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "rosters",
+        sa.Column("key_id", sa.LargeBinary, primary_key=True),
+        sa.Column("roster_digest", sa.LargeBinary, nullable=False),
+        sa.Column("sealed_at", sa.Float, nullable=False),
     )
     op.create_table(
         "ledger",

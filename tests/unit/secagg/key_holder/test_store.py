@@ -54,6 +54,18 @@ def test_one_request_for_a_key_for_ever(store: HolderStore, tmp_path: Path) -> N
     again.close()
 
 
+def test_one_roster_for_a_key_for_ever(store: HolderStore, tmp_path: Path) -> None:
+    assert store.roster(KEY) is None
+    for _ in range(2):
+        store.record_roster(KEY, FIRST, at=1.0)
+    again = HolderStore.open(tmp_path / "holder")
+    assert (again.roster(KEY), again.roster(OTHER)) == (FIRST, None)
+    for opened in (store, again):
+        with pytest.raises(ConflictError, match="another roster"):
+            opened.record_roster(KEY, SECOND, at=2.0)
+    again.close()
+
+
 def test_a_ceremony_is_begun_once(store: HolderStore, tmp_path: Path) -> None:
     store.record_ceremony(FIRST, at=1.0)
     again = HolderStore.open(tmp_path / "holder")
@@ -64,9 +76,10 @@ def test_a_ceremony_is_begun_once(store: HolderStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET rowid = rowid + 1"])
-@pytest.mark.parametrize("table", ["ledger", "ceremonies"])
+@pytest.mark.parametrize("table", ["ledger", "rosters", "ceremonies"])
 def test_nobody_rewrites_what_stands_for_ever(store: HolderStore, tmp_path: Path, table: str, statement: str) -> None:
     store.record_approval(KEY, FIRST, at=1.0)
+    store.record_roster(KEY, FIRST, at=1.0)
     store.record_ceremony(FIRST, at=1.0)
     connection = sqlite3.connect(database(tmp_path))
     with pytest.raises(sqlite3.IntegrityError, match="for ever"):
