@@ -21,7 +21,7 @@ from tests.simulation.round_material import client_party, signed_by
 
 T = TypeVar("T")
 Asked = tuple[ApprovalRequest, list[ContributorPart]]
-CAMPAIGN_TRIES = 8
+CAMPAIGN_TRIES = 4
 _OPENS_MORE = (CoordinatorFate.SPLITS_SETS, CoordinatorFate.ASKS_TWICE, CoordinatorFate.ASKS_FOR_ONE)
 
 
