@@ -76,6 +76,7 @@ METHODS = (
     Method("CertifyKey", lambda s: s.CertifyKey(pb.CertifyKeyRequest(request_id="e"), timeout=SECONDS)),
     Method("OpenSeed", lambda s: s.OpenSeed(pb.OpenSeedRequest(request_id="f"), timeout=SECONDS)),
     Method("LayBlame", lambda s: s.LayBlame(none(pb.LayBlameRequest(request_id="g")), timeout=SECONDS)),
+    Method("SealRoster", lambda s: s.SealRoster(pb.SealRosterRequest(request_id="k"), timeout=SECONDS)),
     Method(
         "Approve",
         lambda s: s.Approve(none(pb.ApproveRequest(header=pb.ApproveHeader(request_id="h"))), timeout=SECONDS),
