@@ -33,6 +33,20 @@ APPROVAL: Final = b"secagg/v1/approval"
 PARTIAL: Final = b"secagg/v1/partial"
 RESULT: Final = b"secagg/v1/result"
 
+CLIENT_SECRET: Final = b"secagg/v1/masking-client-secret"
+SEED_COMMITMENT: Final = b"secagg/v1/masking-seed-commitment"
+NEIGHBOUR_GRAPH: Final = b"secagg/v1/masking-neighbour-graph"
+SEALED_SHARE: Final = b"secagg/v1/masking-sealed-share"
+PAIR_MASK: Final = b"secagg/v1/masking-pair-mask"
+SELF_MASK: Final = b"secagg/v1/masking-self-mask"
+SHARERS_DIGEST: Final = b"secagg/v1/masking-sharers-digest"
+SURVIVORS_DIGEST: Final = b"secagg/v1/masking-survivors-digest"
+MASKED_UPLOAD: Final = b"secagg/v1/masked-upload"
+MASKING_JOIN: Final = b"secagg/v1/masking-join"
+SHARES: Final = b"secagg/v1/masking-shares"
+CONFIRMATION: Final = b"secagg/v1/masking-confirmation"
+UNMASKING: Final = b"secagg/v1/masking-unmasking"
+
 
 def is_label(label: bytes) -> bool:
     """Say whether these bytes can serve as a label: 1 to 64 printable ASCII bytes, no space.

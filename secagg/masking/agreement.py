@@ -1,0 +1,116 @@
+"""Key agreement (X25519, RFC 7748) and key derivation (HKDF-SHA256, RFC 5869) of the `masking` protocol.
+
+Every `info` is a canonical encoding that starts with a label of its own, so no key serves two
+uses, rounds, rosters or pairs. The roster digest covers the public keys of every client, so the
+keys need not be named again. Source: Bonawitz et al. 2017, section 4; DESIGN section 5.
+"""
+
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from secagg.digests import Canonical
+from secagg.errors import MessageError, UsageError
+from secagg.ids import ClientId, Digest
+from secagg.labels import PAIR_MASK, SEED_COMMITMENT, SELF_MASK
+
+KEY_BYTES: Final = 32
+"""Length of every key, public, private or derived, and of every seed: 256 bits."""
+
+
+_ANY_PRIVATE: Final = bytes(range(KEY_BYTES))
+
+
+def public_key(private: bytes) -> bytes:
+    """Return the X25519 public key, 32 bytes, of 32 private bytes. Raises `UsageError` on another length."""
+    return _private_key(private).public_key().public_bytes_raw()
+
+
+def agree(private: bytes, peer_public: bytes) -> bytes:
+    """Return the X25519 shared secret, 32 bytes: an input to `derive_key`, never a key itself.
+
+    Raises:
+        MessageError: the peer's key has another length or is a point of low order, with which
+            everybody would know the secret.
+        UsageError: the private key has another length.
+    """
+    own = _private_key(private)
+    try:
+        return own.exchange(X25519PublicKey.from_public_bytes(peer_public))
+    except ValueError:
+        raise MessageError("no secret can be agreed with this X25519 public key") from None
+
+
+def verify_public_key(key: bytes) -> None:
+    """Raise `MessageError` unless secrets can be agreed with this X25519 key: points of low order give the same to everybody.
+
+    Whether a point has low order does not depend on the private key, so any serves to find out.
+    """
+    agree(_ANY_PRIVATE, key)
+
+
+def derive_key(secret: bytes, info: Canonical) -> bytes:
+    """Derive a key of 32 bytes from a shared secret or a seed; `info` says what it is for."""
+    return _hkdf(secret, info.encoded(), KEY_BYTES)
+
+
+def pair_mask_key(
+    private: bytes,
+    peer_public: bytes,
+    *,
+    plan_digest: Digest,
+    roster_digest: Digest,
+    one: ClientId,
+    other: ClientId,
+) -> bytes:
+    """Return the key, 32 bytes, of the mask that two clients share; both ends get the same.
+
+    Args:
+        private: the mask key of one of the two.
+        peer_public: the public mask key of the other of the two.
+        plan_digest: the round's plan.
+        roster_digest: the frozen roster.
+        one: either client.
+        other: the other client.
+
+    Raises:
+        MessageError: as `agree`.
+        UsageError: as `agree`, or both names are the same.
+    """
+    if one == other:
+        raise UsageError(f"client {one} has no pairwise mask with itself")
+    first, second = sorted((one, other))
+    info = Canonical(PAIR_MASK).data(plan_digest).data(roster_digest).text(first).text(second)
+    return derive_key(agree(private, peer_public), info)
+
+
+def self_mask_key(seed: bytes, *, plan_digest: Digest, roster_digest: Digest, client: ClientId) -> bytes:
+    """Return the key, 32 bytes, of a client's self mask. Raises `UsageError` on a seed of another length."""
+    _check_seed(seed)
+    return derive_key(seed, Canonical(SELF_MASK).data(plan_digest).data(roster_digest).text(client))
+
+
+def seed_commitment(seed: bytes, *, plan_digest: Digest, client: ClientId) -> bytes:
+    """Commit to a self-mask seed: SHA-256, 32 bytes. Raises `UsageError` on a seed of another length.
+
+    The seed has 256 bits of entropy, so the hash hides it, and binds the client to it.
+    """
+    _check_seed(seed)
+    return Canonical(SEED_COMMITMENT).data(plan_digest).text(client).data(seed).sha256()
+
+
+def _private_key(private: bytes) -> X25519PrivateKey:
+    if len(private) != KEY_BYTES:
+        raise UsageError(f"an X25519 private key has {KEY_BYTES} bytes, not {len(private)}")
+    return X25519PrivateKey.from_private_bytes(private)
+
+
+def _hkdf(secret: bytes, info: bytes, length: int, salt: bytes | None = None) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def _check_seed(seed: bytes) -> None:
+    if len(seed) != KEY_BYTES:
+        raise UsageError(f"a self-mask seed has {KEY_BYTES} bytes, not {len(seed)}")

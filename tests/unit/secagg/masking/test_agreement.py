@@ -1,0 +1,85 @@
+"""Keys depend on everything that must keep them apart, and on nothing else."""
+
+from typing import Any
+
+import pytest
+
+from secagg.errors import MessageError, UsageError
+from secagg.ids import ClientId, Digest
+from secagg.masking.agreement import agree, pair_mask_key, public_key, seed_commitment, self_mask_key, verify_public_key
+
+PLAN, ROSTER, OTHER = Digest(b"p" * 32), Digest(b"r" * 32), Digest(b"o" * 32)
+ALICE, BOB, CAROL = ClientId("alice"), ClientId("bob"), ClientId("carol")
+SEED = b"s" * 32
+KEYS = {ALICE: b"a" * 32, BOB: b"b" * 32}
+
+
+def pair(**changed: Any) -> bytes:
+    context = {"plan_digest": PLAN, "roster_digest": ROSTER, "one": ALICE, "other": BOB} | changed
+    return pair_mask_key(KEYS[ALICE], public_key(KEYS[BOB]), **context)
+
+
+def test_both_ends_have_one_key_whoever_is_named_first() -> None:
+    there = pair_mask_key(
+        KEYS[BOB], public_key(KEYS[ALICE]), plan_digest=PLAN, roster_digest=ROSTER, one=BOB, other=ALICE
+    )
+    assert there == pair() == pair(one=BOB, other=ALICE)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"plan_digest": OTHER}, {"roster_digest": OTHER}, {"one": CAROL}, {"other": CAROL}]
+)
+def test_a_pair_mask_belongs_to_one_plan_roster_and_pair(changed: dict[str, Any]) -> None:
+    assert pair(**changed) != pair()
+
+
+def test_names_that_run_together_are_told_apart() -> None:
+    assert pair(one=ClientId("ab"), other=ClientId("c")) != pair(one=ClientId("a"), other=ClientId("bc"))
+
+
+def test_nobody_has_a_pair_mask_with_itself() -> None:
+    with pytest.raises(UsageError, match="alice"):
+        pair(other=ALICE)
+
+
+@pytest.mark.parametrize("changed", [{"plan_digest": OTHER}, {"roster_digest": OTHER}, {"client": BOB}])
+def test_a_self_mask_belongs_to_one_plan_roster_and_client(changed: dict[str, Any]) -> None:
+    context: dict[str, Any] = {"plan_digest": PLAN, "roster_digest": ROSTER, "client": ALICE}
+    assert self_mask_key(SEED, **context | changed) != self_mask_key(SEED, **context)
+    assert self_mask_key(b"t" * 32, **context) != self_mask_key(SEED, **context)
+
+
+@pytest.mark.parametrize("changed", [{"plan_digest": OTHER}, {"client": BOB}])
+def test_a_commitment_belongs_to_one_plan_and_client(changed: dict[str, Any]) -> None:
+    context: dict[str, Any] = {"plan_digest": PLAN, "client": ALICE}
+    assert seed_commitment(SEED, **context | changed) != seed_commitment(SEED, **context)
+    assert seed_commitment(b"t" * 32, **context) != seed_commitment(SEED, **context)
+
+
+@pytest.mark.parametrize("point", [0, 1, 2**255 - 19, 2**255 - 18, 2**255 - 20])
+def test_points_of_low_order_are_refused(point: int) -> None:
+    """With each of them every private key gives the same secret: zero."""
+    with pytest.raises(MessageError):
+        agree(KEYS[ALICE], point.to_bytes(32, "little"))
+    with pytest.raises(MessageError):
+        verify_public_key(point.to_bytes(32, "little"))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_public_keys_of_another_length_are_refused(length: int) -> None:
+    with pytest.raises(MessageError):
+        verify_public_key(b"\x09" * length)
+
+
+def test_an_honest_public_key_is_accepted() -> None:
+    verify_public_key(public_key(KEYS[BOB]))
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_keys_and_seeds_of_another_length_are_refused(length: int) -> None:
+    with pytest.raises(UsageError, match="32 bytes"):
+        public_key(bytes(length))
+    with pytest.raises(UsageError, match="32 bytes"):
+        agree(bytes(length), public_key(KEYS[BOB]))
+    with pytest.raises(UsageError, match="32 bytes"):
+        self_mask_key(bytes(length), plan_digest=PLAN, roster_digest=ROSTER, client=ALICE)
