@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from secagg.config import PartyName, Settings, load_settings
 from secagg.errors import UsageError
 from secagg.ids import HolderId, JobId
-from secagg.plan import CkksJob, Deadlines, JobSpec, TensorSpec
+from secagg.plan import CkksJob, Deadlines, JobSpec, MaskingJob, TensorSpec
 
 ENV_PREFIX: Final = "SECAGG_JOB_"
 
@@ -36,6 +36,9 @@ class DeadlineSettings(Settings):
     uploading_seconds: float = Deadlines.uploading_seconds
     approving_seconds: float = Deadlines.approving_seconds
     decrypting_seconds: float = Deadlines.decrypting_seconds
+    sharing_seconds: float = Deadlines.sharing_seconds
+    confirming_seconds: float = Deadlines.confirming_seconds
+    unmasking_seconds: float = Deadlines.unmasking_seconds
 
     def deadlines(self) -> Deadlines:
         """Return them as a plan has them; raises :class:`~secagg.errors.PlanError`."""
@@ -60,12 +63,25 @@ class CkksSettings(Settings):
         return CkksJob(holders=tuple(HolderId(name) for name in self.holders), **values)
 
 
+class MaskingSettings(Settings):
+    """The part of a job that belongs to ``masking``."""
+
+    value_bits: int = MaskingJob.value_bits
+    precision: float = MaskingJob.precision
+    corrupt_fraction: float = MaskingJob.corrupt_fraction
+    dropout_fraction: float = MaskingJob.dropout_fraction
+
+    def job(self) -> MaskingJob:
+        """Return it as a plan has it; raises :class:`~secagg.errors.PlanError`."""
+        return MaskingJob(**self.model_dump())
+
+
 class JobFile(Settings):
-    """A whole job."""
+    """A whole job. Of ``ckks`` and ``masking`` it has the part that ``protocol`` names."""
 
     job: PartyName
     purpose: str
-    protocol: Literal["ckks"] = "ckks"
+    protocol: Literal["ckks", "masking"] = "ckks"
     tensors: Annotated[tuple[TensorSettings, ...], Field(min_length=1)]
     clip: float = JobSpec.clip
     max_weight: float = JobSpec.max_weight
@@ -74,14 +90,30 @@ class JobFile(Settings):
     max_clients: int
     rounds: int = JobSpec.rounds
     deadlines: DeadlineSettings = DeadlineSettings()
-    ckks: CkksSettings
+    ckks: CkksSettings | None = None
+    masking: MaskingSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_one_protocol(self) -> Self:
+        other = "masking" if self.protocol == "ckks" else "ckks"
+        if getattr(self, other) is not None:
+            raise ValueError(f"protocol is {self.protocol!r}, so [{other}] cannot stand beside it")
+        if self.protocol == "ckks" and self.ckks is None:
+            raise ValueError("protocol 'ckks' needs the part [ckks], which names the key holders")
+        return self
+
+    @property
+    def _arm(self) -> CkksJob | MaskingJob:
+        if self.ckks is not None:
+            return self.ckks.job()
+        return (self.masking or MaskingSettings()).job()
 
     def spec(self) -> JobSpec:
         """Return the job, which proves itself; raises :class:`~secagg.errors.PlanError` naming the number to change."""
         return JobSpec(
             job=JobId(self.job),
             tensors=tuple(tensor.spec() for tensor in self.tensors),
-            protocol=self.ckks.job(),
+            protocol=self._arm,
             min_contributors=self.min_contributors,
             max_clients=self.max_clients,
             purpose=self.purpose,

@@ -6,17 +6,37 @@ A plan proves itself when it is made: what does not fit raises :class:`PlanError
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from he.errors import HEError
 from he.packing import Layout
 from he.parameters import Parameters, preset
 from secagg import labels
+from secagg.ckks_plan import CkksJob, CkksRound, HolderGroup, quorum_for
+from secagg.deadlines import Deadlines
 from secagg.digests import Canonical
 from secagg.errors import PlanError
-from secagg.ids import DIGEST_BYTES, Digest, HolderId, JobId, KeyId, RoundNumber
+from secagg.ids import Digest, JobId, RoundNumber
+from secagg.masking.parameters import MaskingParameters
+from secagg.masking.planner import verify_feasible
+from secagg.masking_plan import MaskingJob, MaskingRound
+from secagg.plan_checks import check_name, require, require_positive
+
+__all__ = [
+    "CeremonyPlan",
+    "CkksJob",
+    "CkksRound",
+    "Deadlines",
+    "HolderGroup",
+    "JobSpec",
+    "MaskingJob",
+    "MaskingRound",
+    "RoundPlan",
+    "TensorSpec",
+    "check_name",
+    "quorum_for",
+]
 
 TENSOR_DTYPES = ("float16", "float32", "float64")
 MAX_TENSORS = 10_000
@@ -24,23 +44,6 @@ MAX_VALUES = 100_000_000
 MAX_CLIENTS = 1_500
 """A roster with two signed messages of each client, 1 KiB apiece, must fit into one gRPC message of 4 MiB."""
 MAX_TEXT = 500
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-def check_name(name: str, what: str) -> None:
-    """Raise :class:`PlanError` unless ``name`` can stand in a certificate, a file name and a log."""
-    if not _NAME.fullmatch(name):
-        message = f"{what} {name[:80]!r}: use 1 to 63 of a-z, 0-9 and '-', and start with a letter or a digit"
-        raise PlanError(message)
-
-
-def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
-    if not holds:
-        raise PlanError(message)
-
-
-def _require_positive(value: float, what: str) -> None:
-    _require(math.isfinite(value) and value > 0, f"{what} is {value}: it must be a finite number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,11 @@ class TensorSpec:
     dtype: str
 
     def __post_init__(self) -> None:
-        _require(0 < len(self.name) <= MAX_TEXT, "a tensor's name must have 1 to 500 characters")
-        _require(
+        require(0 < len(self.name) <= MAX_TEXT, "a tensor's name must have 1 to 500 characters")
+        require(
             self.dtype in TENSOR_DTYPES, f"tensor {self.name!r}: dtype {self.dtype!r} is not one of {TENSOR_DTYPES}"
         )
-        _require(
+        require(
             all(size > 0 for size in self.shape),
             f"tensor {self.name!r}: every size in shape {self.shape} must be above 0",
         )
@@ -68,112 +71,12 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deadlines:
-    """Seconds that each phase may last; a roster is sealed within `approving_seconds` too."""
-
-    keying_seconds: float = 60.0
-    open_seconds: float = 600.0
-    uploading_seconds: float = 600.0
-    approving_seconds: float = 300.0
-    decrypting_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            _require_positive(getattr(self, name), f"deadlines.{name}")
-
-    @property
-    def total_seconds(self) -> float:
-        """Longest life of a round; sealing the roster may take as long as approving."""
-        return float(sum(getattr(self, name) for name in self.__dataclass_fields__)) + self.approving_seconds
-
-
-def quorum_for(holders: int, corrupt_holders: int) -> int:
-    """Return the fewest approvals q with 2q > n + c: any two quorums share an honest holder (DESIGN 4.4)."""
-    return (holders + corrupt_holders) // 2 + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class HolderGroup:
-    """Who holds one round's key: holder i of n is ``holders[i - 1]``; t answers open, q approvals must be seen first."""
-
-    holders: tuple[HolderId, ...]
-    threshold: int
-    corrupt_holders: int
-    quorum: int
-
-    def __post_init__(self) -> None:
-        n, t, c, q = len(self.holders), self.threshold, self.corrupt_holders, self.quorum
-        for holder in self.holders:
-            check_name(holder, "key holder")
-        _require(len(set(self.holders)) == n, f"a key holder is named twice in {self.holders}")
-        _require(3 <= n <= 9, f"{n} key holders: name 3 to 9")
-        _require(2 <= t <= n, f"threshold {t} of {n} key holders: choose 2 to {n}")
-        _require(
-            0 <= c <= t - 1,
-            f"corrupt_holders {c} with threshold {t}: at most {t - 1}, or t corrupt holders open everything",
-        )
-        _require(
-            n + c < 2 * q <= 2 * n,
-            f"quorum {q} of {n} with {c} corrupt: 2q > n + c is needed, so {quorum_for(n, c)} to {n}",
-        )
-
-    def index(self, holder: HolderId) -> int:
-        """Return the point of a holder, 1 to n; :class:`PlanError` when it is not one of the group."""
-        if holder not in self.holders:
-            message = f"{holder!r} is not one of the key holders {self.holders}"
-            raise PlanError(message)
-        return self.holders.index(holder) + 1
-
-    def extend(self, canonical: Canonical) -> None:
-        """Add this group to a digest."""
-        canonical.integer(len(self.holders))
-        for holder in self.holders:
-            canonical.text(holder)
-        canonical.integer(self.threshold).integer(self.corrupt_holders).integer(self.quorum)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CkksJob:
-    """The arm of a job that runs ``ckks``. ``precision``: largest error of a coordinate of the mean, in units of clip."""
-
-    holders: tuple[HolderId, ...]
-    threshold: int = 3
-    corrupt_holders: int = 2
-    min_holders: int = 4
-    preset: str = "ckks-4096"
-    packing: str = "real"
-    security_bits: int = 40
-    precision: float = 1e-4
-
-    def __post_init__(self) -> None:
-        n, least = len(self.holders), self.min_holders
-        _require(self.packing == "real", f"packing {self.packing!r}: only 'real' exists")
-        _require_positive(self.precision, "precision")
-        _require(40 <= self.security_bits <= 128, f"security_bits {self.security_bits}: choose 40 to 128")
-        _require(least <= n, f"min_holders {least} is more than the {n} key holders named")
-        for count in range(least, n + 1):
-            self.group(self.holders[:count])
-
-    def group(self, holders: tuple[HolderId, ...]) -> HolderGroup:
-        """Return the group that these of the job's holders form; :class:`PlanError` when they cannot."""
-        strangers = sorted(set(holders) - set(self.holders))
-        _require(not strangers, f"the group holds names that the job does not: {', '.join(strangers)}")
-        _require(
-            len(holders) >= self.min_holders, f"{len(holders)} key holders are left, min_holders is {self.min_holders}"
-        )
-        quorum = quorum_for(len(holders), self.corrupt_holders)
-        return HolderGroup(
-            holders=holders, threshold=self.threshold, corrupt_holders=self.corrupt_holders, quorum=quorum
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What stays the same from round to round. ``clip`` bounds each coordinate of an update, ``max_weight`` its weight."""
 
     job: JobId
     tensors: tuple[TensorSpec, ...]
-    protocol: CkksJob
+    protocol: CkksJob | MaskingJob
     min_contributors: int
     max_clients: int
     purpose: str
@@ -181,48 +84,85 @@ class JobSpec:
     max_weight: float = 1.0
     min_total_weight: float = 1.0
     rounds: int = 1
-    deadlines: Deadlines = Deadlines()
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
         check_name(self.job, "job")
-        _require(0 < len(self.purpose) <= MAX_TEXT, "purpose: say in 1 to 500 characters what the data is used for")
+        require(0 < len(self.purpose) <= MAX_TEXT, "purpose: say in 1 to 500 characters what the data is used for")
         self._check_tensors()
         for name in ("clip", "max_weight", "min_total_weight"):
-            _require_positive(getattr(self, name), name)
-        _require(self.rounds >= 0, f"rounds is {self.rounds}: 0 or more")
+            require_positive(getattr(self, name), name)
+        require(self.rounds >= 0, f"rounds is {self.rounds}: 0 or more")
         least, most = self.min_contributors, self.max_clients
-        _require(least >= 2, f"min_contributors {least}: the sum of one update is that update, so at least 2")
-        _require(
-            least <= most <= MAX_CLIENTS, f"max_clients {most}: choose {least} (min_contributors) to {MAX_CLIENTS}"
-        )
+        require(least >= 2, f"min_contributors {least}: the sum of one update is that update, so at least 2")
+        require(least <= most <= MAX_CLIENTS, f"max_clients {most}: choose {least} (min_contributors) to {MAX_CLIENTS}")
         bound = most * self.max_weight
-        _require(
+        require(
             self.min_total_weight <= bound,
             f"min_total_weight {self.min_total_weight} is above what {most} clients reach ({bound})",
         )
-        for count in range(self.protocol.min_holders, len(self.protocol.holders) + 1):
-            self._check_precision(self.parameters(count))
+        if isinstance(self.protocol, CkksJob):
+            self._check_ckks(self.protocol)
+        else:
+            self._check_masking(self.protocol)
 
     def _check_tensors(self) -> None:
         names = [tensor.name for tensor in self.tensors]
-        _require(0 < len(names) <= MAX_TENSORS, f"{len(names)} tensors: name 1 to {MAX_TENSORS}")
-        _require(len(set(names)) == len(names), "a tensor's name stands twice")
-        _require(
+        require(0 < len(names) <= MAX_TENSORS, f"{len(names)} tensors: name 1 to {MAX_TENSORS}")
+        require(len(set(names)) == len(names), "a tensor's name stands twice")
+        require(
             self.values <= MAX_VALUES, f"{self.values} values: at most {MAX_VALUES}; split the update over several jobs"
         )
 
-    def _check_precision(self, parameters: Parameters) -> None:
-        least_total = self.min_total_weight / self.max_weight
-        _require(
-            least_total > 0, f"min_total_weight {self.min_total_weight} vanishes beside max_weight {self.max_weight}"
+    @property
+    def _least_total(self) -> float:
+        """The least total weight of a sum, in units of max_weight."""
+        least = self.min_total_weight / self.max_weight
+        require(least > 0, f"min_total_weight {self.min_total_weight} vanishes beside max_weight {self.max_weight}")
+        return least
+
+    def _check_ckks(self, ckks: CkksJob) -> None:
+        for count in range(ckks.min_holders, len(ckks.holders) + 1):
+            error = self.parameters(count).mean_error(self.min_contributors, self._least_total) / self.clip
+            larger = "" if ckks.preset == "ckks-8192" else "use preset 'ckks-8192', "
+            message = (
+                f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} errs by {error:.1e} of clip, "
+                f"and precision asks for {ckks.precision:.1e}: {larger}raise min_total_weight, or lower max_clients or security_bits"
+            )
+            require(error <= ckks.precision, message)
+
+    def _check_masking(self, masking: MaskingJob) -> None:
+        verify_feasible(
+            max_clients=self.max_clients,
+            min_contributors=self.min_contributors,
+            corrupt_fraction=masking.corrupt_fraction,
+            dropout_fraction=masking.dropout_fraction,
         )
-        error = parameters.mean_error(self.min_contributors, least_total) / self.clip
-        larger = "" if self.protocol.preset == "ckks-8192" else "use preset 'ckks-8192', "
+        error = self.masking_parameters.mean_error(self._least_total) / self.clip
         message = (
-            f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} errs by {error:.1e} of clip, "
-            f"and precision asks for {self.protocol.precision:.1e}: {larger}raise min_total_weight, or lower max_clients or security_bits"
+            f"a mean of total weight {self.min_total_weight} errs by up to {error:.1e} of clip, and precision asks for "
+            f"{masking.precision:.1e}: raise value_bits or min_total_weight, or lower max_clients"
         )
-        _require(error <= self.protocol.precision, message)
+        require(error <= masking.precision, message)
+
+    @property
+    def ckks(self) -> CkksJob:
+        """The arm that runs ``ckks``; :class:`PlanError` for a job of another protocol."""
+        if not isinstance(self.protocol, CkksJob):
+            raise PlanError(f"job {self.job} runs {self.protocol.NAME}, not ckks")
+        return self.protocol
+
+    @property
+    def masking(self) -> MaskingJob:
+        """The arm that runs ``masking``; :class:`PlanError` for a job of another protocol."""
+        if not isinstance(self.protocol, MaskingJob):
+            raise PlanError(f"job {self.job} runs {self.protocol.NAME}, not masking")
+        return self.protocol
+
+    @property
+    def longest_seconds(self) -> float:
+        """Longest life of a round."""
+        return self.protocol.seconds(self.deadlines)
 
     @cached_property
     def values(self) -> int:
@@ -243,6 +183,16 @@ class JobSpec:
         """Return the CKKS parameters for a key of ``holders`` holders; :class:`PlanError` when nothing fits."""
         return _parameters(self, holders)
 
+    @cached_property
+    def masking_parameters(self) -> MaskingParameters:
+        """How a vector is quantised and masked; :class:`PlanError` for a job of another protocol, or when nothing fits."""
+        return MaskingParameters(
+            values=self.layout.values,
+            max_clients=self.max_clients,
+            clip=self.clip,
+            value_bits=self.masking.value_bits,
+        )
+
     def extend(self, canonical: Canonical) -> None:
         """Add this job to a digest."""
         canonical.text(self.job).text(self.purpose).integer(len(self.tensors))
@@ -254,17 +204,12 @@ class JobSpec:
         canonical.integer(self.min_contributors).integer(self.max_clients).integer(self.rounds)
         for name in self.deadlines.__dataclass_fields__:
             canonical.real(getattr(self.deadlines, name))
-        ckks = self.protocol
-        canonical.text("ckks").text(ckks.preset).text(ckks.packing).integer(ckks.security_bits).real(ckks.precision)
-        canonical.integer(len(ckks.holders))
-        for holder in ckks.holders:
-            canonical.text(holder)
-        canonical.integer(ckks.min_holders).integer(ckks.threshold).integer(ckks.corrupt_holders)
+        self.protocol.extend(canonical)
 
 
 @lru_cache(maxsize=256)
 def _parameters(spec: JobSpec, holders: int) -> Parameters:
-    ckks = spec.protocol
+    ckks = spec.ckks
     try:
         return preset(
             ckks.preset,
@@ -289,9 +234,9 @@ class CeremonyPlan:
     group: HolderGroup
 
     def __post_init__(self) -> None:
-        _require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
-        _require(self.attempt >= 1, f"attempt {self.attempt}: attempts are counted from 1")
-        _require(self.group == self.spec.protocol.group(self.group.holders), "the group's numbers are not the job's")
+        require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
+        require(self.attempt >= 1, f"attempt {self.attempt}: attempts are counted from 1")
+        require(self.group == self.spec.ckks.group(self.group.holders), "the group's numbers are not the job's")
 
     @property
     def parameters(self) -> Parameters:
@@ -310,40 +255,42 @@ class CeremonyPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CkksRound:
-    """The arm of a round that runs ``ckks``: the key, and who holds it."""
-
-    key_id: KeyId
-    group: HolderGroup
-
-    def __post_init__(self) -> None:
-        _require(len(self.key_id) == DIGEST_BYTES, "key_id must have 32 bytes")
-
-
-@dataclass(frozen=True, kw_only=True)
 class RoundPlan:
     """One round; its digest is in every signature of the round."""
 
     spec: JobSpec
     round: RoundNumber
-    protocol: CkksRound
+    protocol: CkksRound | MaskingRound
 
     def __post_init__(self) -> None:
-        _require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
-        group = self.protocol.group
-        _require(group == self.spec.protocol.group(group.holders), "the group's numbers are not the job's")
+        require(self.round >= 1, f"round {self.round}: rounds are counted from 1")
+        if isinstance(self.protocol, CkksRound):
+            group = self.protocol.group
+            require(group == self.spec.ckks.group(group.holders), "the group's numbers are not the job's")
+        else:
+            require(isinstance(self.spec.protocol, MaskingJob), "the round runs masking, and its job does not")
+
+    @property
+    def ckks(self) -> CkksRound:
+        """The arm that runs ``ckks``; :class:`PlanError` for a round of another protocol."""
+        if not isinstance(self.protocol, CkksRound):
+            raise PlanError(f"round {self.round} runs {self.spec.protocol.NAME}, not ckks")
+        return self.protocol
 
     @property
     def parameters(self) -> Parameters:
-        """The CKKS parameters of the round."""
-        return self.spec.parameters(len(self.protocol.group.holders))
+        """The CKKS parameters of the round; :class:`PlanError` for a round of another protocol."""
+        return self.spec.parameters(len(self.ckks.group.holders))
 
     @cached_property
     def digest(self) -> Digest:
         """SHA-256 over the canonical encoding."""
         canonical = Canonical(labels.ROUND_PLAN)
         self.spec.extend(canonical)
-        canonical.integer(self.round).text("ckks").data(self.protocol.key_id)
-        self.protocol.group.extend(canonical)
-        canonical.data(self.parameters.digest())
+        canonical.integer(self.round)
+        self.protocol.extend(canonical)
+        if isinstance(self.protocol, CkksRound):
+            canonical.data(self.parameters.digest())
+        else:
+            self.spec.masking_parameters.extend(canonical)
         return Digest(canonical.sha256())

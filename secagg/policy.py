@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from secagg.errors import PolicyError
 from secagg.ids import HolderId
-from secagg.plan import CeremonyPlan, HolderGroup, JobSpec, RoundPlan
+from secagg.plan import CeremonyPlan, CkksRound, HolderGroup, JobSpec, RoundPlan
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
@@ -18,20 +18,23 @@ def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an a
 class ClientPolicy:
     """The weakest plan that a client takes part in.
 
-    ``holders`` are the key holders that the client's owner trusts to be in different hands; a round may use any of them, at
-    least ``min_holders``. At least two contributors must be left that are neither this client's nor corrupt.
+    ``holders`` are the key holders that the client's owner trusts to be in different hands; a ``ckks`` round may use any of
+    them, at least ``min_holders``. At least two contributors must be left that are neither this client's nor corrupt. In a
+    ``masking`` round the numbers must bear at least ``min_corrupt_fraction`` of the roster in league with the coordinator, and
+    ``corrupt_clients`` in number, however small the roster.
     """
 
-    holders: frozenset[HolderId]
+    holders: frozenset[HolderId] = frozenset()
     min_holders: int = 4
     min_threshold: int = 3
     min_corrupt_holders: int = 2
     min_contributors: int = 3
     corrupt_clients: int = 0
     max_clip: float = float("inf")
-    protocols: frozenset[str] = frozenset({"ckks"})
+    protocols: frozenset[str] = frozenset({"ckks", "masking"})
     presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
     min_security_bits: int = 40
+    min_corrupt_fraction: float = 0.05
 
     def __post_init__(self) -> None:
         honest = self.min_contributors - self.corrupt_clients
@@ -42,15 +45,24 @@ class ClientPolicy:
     def check(self, plan: RoundPlan) -> None:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""
         spec = plan.spec
-        _require("ckks" in self.protocols, f"the plan's protocol 'ckks' is not one of {sorted(self.protocols)}")
+        protocol = spec.protocol.NAME
+        _require(protocol in self.protocols, f"the plan's protocol {protocol!r} is not one of {sorted(self.protocols)}")
         least = self.min_contributors
         _require(
             spec.min_contributors >= least,
             f"the plan publishes sums of {spec.min_contributors}, this client wants {least} contributors",
         )
         _require(spec.clip <= self.max_clip, f"the plan's clip {spec.clip} is above this client's {self.max_clip}")
-        _check_cryptography(spec, self.presets, self.min_security_bits)
-        self._check_group(plan.protocol.group)
+        if isinstance(plan.protocol, CkksRound):
+            _check_cryptography(spec, self.presets, self.min_security_bits)
+            self._check_group(plan.protocol.group)
+        else:
+            self._check_corrupt_fraction(spec.masking.corrupt_fraction)
+
+    def _check_corrupt_fraction(self, fraction: float) -> None:
+        least = self.min_corrupt_fraction
+        message = f"the plan bears {fraction:g} of its clients corrupt, this client wants {least:g}"
+        _require(fraction >= least, message)
 
     def _check_group(self, group: HolderGroup) -> None:
         unknown = sorted(set(group.holders) - self.holders)
@@ -89,7 +101,7 @@ class HolderPolicy:
 
 
 def _check_cryptography(spec: JobSpec, presets: frozenset[str], min_security_bits: int) -> None:
-    ckks = spec.protocol
+    ckks = spec.ckks
     _require(ckks.preset in presets, f"the plan's preset {ckks.preset!r} is not one of {sorted(presets)}")
     bits = ckks.security_bits
     _require(bits >= min_security_bits, f"the plan's security_bits {bits} are below this policy's {min_security_bits}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from secagg.messages.ceremony import Dealing, Hello, KeyCommitment
+    from secagg.messages.masking import MaskingRoster
     from secagg.messages.round import Join, Upload
 
 
@@ -93,4 +94,31 @@ def request_digest(plan_digest: Digest, roster_digest: Digest, uploads: Iterable
     canonical = Canonical(labels.REQUEST_DIGEST).data(plan_digest).data(roster_digest).integer(len(ordered))
     for upload in ordered:
         canonical.text(upload.client).data(upload.nonce).data(upload.root_c0).data(upload.root_c1)
+    return Digest(canonical.sha256())
+
+
+def masking_roster_digest(roster: MaskingRoster) -> Digest:
+    """Return the digest of a masking round's roster: the numbers of its graph, every client with its keys and commitment."""
+    canonical = Canonical(labels.MASKING_ROSTER_DIGEST).data(roster.plan_digest)
+    canonical.integer(roster.neighbours).integer(roster.threshold).integer(roster.quorum).integer(len(roster.joins))
+    for join in sorted((one.message for one in roster.joins), key=lambda join: join.client):
+        canonical.text(join.client).data(join.mask_key).data(join.share_key).data(join.seed_commitment)
+    return Digest(canonical.sha256())
+
+
+def sharers_digest(roster_digest: Digest, sharers: Iterable[ClientId]) -> Digest:
+    """Return the digest of the clients whose shares count, and so of the pairwise masks that a vector carries."""
+    return _digest_of_clients(labels.SHARERS_DIGEST, roster_digest, sharers)
+
+
+def survivors_digest(sharers_digest: Digest, survivors: Iterable[ClientId]) -> Digest:
+    """Return the digest of the clients whose vectors are in the sum; it covers plan, roster and sharers too."""
+    return _digest_of_clients(labels.SURVIVORS_DIGEST, sharers_digest, survivors)
+
+
+def _digest_of_clients(label: bytes, context: Digest, clients: Iterable[ClientId]) -> Digest:
+    ordered = sorted(clients)
+    canonical = Canonical(label).data(context).integer(len(ordered))
+    for client in ordered:
+        canonical.text(client)
     return Digest(canonical.sha256())

@@ -81,7 +81,7 @@ def job_spec(holders: int = 3, threshold: int = 2, *, values: int = 4099, min_co
 
 def ceremony_plan(spec: JobSpec, *, round: int = 1, attempt: int = 1) -> CeremonyPlan:
     """Return the plan of a ceremony of all the job's holders."""
-    group = spec.protocol.group(spec.protocol.holders)
+    group = spec.ckks.group(spec.ckks.holders)
     return CeremonyPlan(spec=spec, round=RoundNumber(round), attempt=attempt, group=group)
 
 
@@ -221,7 +221,7 @@ def round_plan(ceremony: CeremonyPlan, key_id: KeyId) -> RoundPlan:
 def join_of(plan: RoundPlan, one: Contributor) -> Join:
     commitment = transcript.ciphertext_commitment(
         plan_digest=plan.digest,
-        key_id=plan.protocol.key_id,
+        key_id=plan.ckks.key_id,
         client=one.client,
         nonce=one.nonce,
         root_c0=one.root_c0,
@@ -267,7 +267,7 @@ def seals_of(
     plan: RoundPlan, digest: Digest, holders: Iterable[HolderId] | None = None, **changes: Any
 ) -> tuple[Authenticated[RosterSeal], ...]:
     """Return these holders' seals of a roster: a quorum's, if none are named."""
-    group, key_id = plan.protocol.group, plan.protocol.key_id
+    group, key_id = plan.ckks.group, plan.ckks.key_id
     return tuple(
         signed(replace(RosterSeal(key_id=key_id, roster_digest=digest, holder=holder), **changes))
         for holder in (group.holders[: group.quorum] if holders is None else holders)

@@ -24,7 +24,7 @@ def a_job(**changes: object) -> JobSpec:
 
 def a_plan(spec: JobSpec | None = None, round: int = 1) -> RoundPlan:
     spec = spec or a_job()
-    group = spec.protocol.group(spec.protocol.holders)
+    group = spec.ckks.group(spec.ckks.holders)
     return RoundPlan(spec=spec, round=RoundNumber(round), protocol=CkksRound(key_id=KeyId(b"\x07" * 32), group=group))
 
 

@@ -126,7 +126,7 @@ class Opening:
         self, holder: HolderId, approvals: Iterable[Authenticated[Any]]
     ) -> tuple[bytes, PartialStatement]:
         request = DecryptionRequest(
-            key_id=self.plan.protocol.key_id, request_digest=self.digest, approvals=tuple(approvals)
+            key_id=self.plan.ckks.key_id, request_digest=self.digest, approvals=tuple(approvals)
         )
         data, statement = b"", None
         async for part in self.pool.calls[holder].decrypt(request, timeout_seconds=SECONDS):
@@ -141,19 +141,19 @@ class Opening:
     def partial(self, holder: HolderId, data: bytes) -> Partial:
         parameters = self.plan.parameters
         values = residues_from_bytes(data, parameters.data_primes, parameters.chunks, degree=parameters.degree)
-        number = self.plan.protocol.group.index(holder)
+        number = self.plan.ckks.group.index(holder)
         return Partial(
             parameters=parameters,
             holder=number,
             threshold=parameters.threshold,
-            key_id=self.plan.protocol.key_id,
+            key_id=self.plan.ckks.key_id,
             values=values,
         )
 
     def recorded(self, holder: HolderId) -> Digest | None:
         store = self.house.stored(holder)
         try:
-            return store.approval(self.plan.protocol.key_id)
+            return store.approval(self.plan.ckks.key_id)
         finally:
             store.close()
 
@@ -209,7 +209,7 @@ async def opening_of(house: House, *, round: int = 1) -> Opening:
     for client in clients:
         commitment = transcript.ciphertext_commitment(
             plan_digest=plan.digest,
-            key_id=plan.protocol.key_id,
+            key_id=plan.ckks.key_id,
             client=client,
             nonce=nonces[client],
             root_c0=roots[client][0],
@@ -234,8 +234,8 @@ async def opening_of(house: House, *, round: int = 1) -> Opening:
         for client in clients
     ]
     seals = [
-        RosterSeal(key_id=plan.protocol.key_id, roster_digest=roster_digest, holder=holder)
-        for holder in plan.protocol.group.holders
+        RosterSeal(key_id=plan.ckks.key_id, roster_digest=roster_digest, holder=holder)
+        for holder in plan.ckks.group.holders
     ]
     roster = FrozenRoster(
         plan_digest=plan.digest,

@@ -15,6 +15,8 @@ from secagg.plan import (
     Deadlines,
     HolderGroup,
     JobSpec,
+    MaskingJob,
+    MaskingRound,
     RoundPlan,
     TensorSpec,
 )
@@ -38,8 +40,7 @@ _JOB_STATE_NAMES = {number: state for state, number in _JOB_STATES.items()}
 
 def job_spec_to_wire(spec: JobSpec) -> plan_pb2.JobSpec:
     """Return the wire's form."""
-    ckks = spec.protocol
-    return plan_pb2.JobSpec(
+    wire = plan_pb2.JobSpec(
         job=spec.job,
         purpose=spec.purpose,
         tensors=[plan_pb2.TensorSpec(name=t.name, shape=t.shape, type=_DTYPES[t.dtype]) for t in spec.tensors],
@@ -55,25 +56,43 @@ def job_spec_to_wire(spec: JobSpec) -> plan_pb2.JobSpec:
             uploading_seconds=spec.deadlines.uploading_seconds,
             approving_seconds=spec.deadlines.approving_seconds,
             decrypting_seconds=spec.deadlines.decrypting_seconds,
+            sharing_seconds=spec.deadlines.sharing_seconds,
+            confirming_seconds=spec.deadlines.confirming_seconds,
+            unmasking_seconds=spec.deadlines.unmasking_seconds,
         ),
-        ckks=plan_pb2.CkksJob(
-            preset=ckks.preset,
-            packing=plan_pb2.PACKING_REAL,
-            security_bits=ckks.security_bits,
-            precision=ckks.precision,
-            holders=ckks.holders,
-            min_holders=ckks.min_holders,
-            threshold=ckks.threshold,
-            corrupt_holders=ckks.corrupt_holders,
-        ),
+    )
+    if isinstance(spec.protocol, CkksJob):
+        wire.ckks.CopyFrom(_ckks_to_wire(spec.protocol))
+    else:
+        wire.masking.CopyFrom(_masking_to_wire(spec.protocol))
+    return wire
+
+
+def _ckks_to_wire(ckks: CkksJob) -> plan_pb2.CkksJob:
+    return plan_pb2.CkksJob(
+        preset=ckks.preset,
+        packing=plan_pb2.PACKING_REAL,
+        security_bits=ckks.security_bits,
+        precision=ckks.precision,
+        holders=ckks.holders,
+        min_holders=ckks.min_holders,
+        threshold=ckks.threshold,
+        corrupt_holders=ckks.corrupt_holders,
+    )
+
+
+def _masking_to_wire(masking: MaskingJob) -> plan_pb2.MaskingJob:
+    return plan_pb2.MaskingJob(
+        value_bits=masking.value_bits,
+        precision=masking.precision,
+        corrupt_fraction=masking.corrupt_fraction,
+        dropout_fraction=masking.dropout_fraction,
     )
 
 
 def job_spec_from_wire(wire: plan_pb2.JobSpec) -> JobSpec:
     """Return ours; a job that does not prove itself is a :class:`MessageError` with the number to change."""
     with reading("job"):
-        if wire.WhichOneof("protocol") != "ckks":
-            raise MessageError("the job's protocol is none of: ckks")
         return JobSpec(
             job=JobId(wire.job),
             purpose=wire.purpose,
@@ -85,8 +104,18 @@ def job_spec_from_wire(wire: plan_pb2.JobSpec) -> JobSpec:
             max_clients=wire.max_clients,
             rounds=wire.rounds,
             deadlines=_deadlines(wire.deadlines),
-            protocol=_ckks_job(wire.ckks),
+            protocol=_protocol(wire),
         )
+
+
+def _protocol(wire: plan_pb2.JobSpec) -> CkksJob | MaskingJob:
+    match wire.WhichOneof("protocol"):
+        case "ckks":
+            return _ckks_job(wire.ckks)
+        case "masking":
+            return _masking_job(wire.masking)
+        case _:
+            raise MessageError("the job's protocol is none of: ckks, masking")
 
 
 def _tensor(wire: plan_pb2.TensorSpec) -> TensorSpec:
@@ -101,6 +130,18 @@ def _deadlines(wire: plan_pb2.Deadlines) -> Deadlines:
         uploading_seconds=wire.uploading_seconds,
         approving_seconds=wire.approving_seconds,
         decrypting_seconds=wire.decrypting_seconds,
+        sharing_seconds=wire.sharing_seconds,
+        confirming_seconds=wire.confirming_seconds,
+        unmasking_seconds=wire.unmasking_seconds,
+    )
+
+
+def _masking_job(wire: plan_pb2.MaskingJob) -> MaskingJob:
+    return MaskingJob(
+        value_bits=wire.value_bits,
+        precision=wire.precision,
+        corrupt_fraction=wire.corrupt_fraction,
+        dropout_fraction=wire.dropout_fraction,
     )
 
 
@@ -145,17 +186,29 @@ def group_from_wire(wire: plan_pb2.HolderGroup) -> HolderGroup:
 
 def round_plan_to_wire(plan: RoundPlan) -> plan_pb2.RoundPlan:
     """Return the wire's form."""
-    ckks = plan_pb2.CkksRound(key_id=plan.protocol.key_id, group=group_to_wire(plan.protocol.group))
-    return plan_pb2.RoundPlan(spec=job_spec_to_wire(plan.spec), round=plan.round, ckks=ckks)
+    spec = job_spec_to_wire(plan.spec)
+    if isinstance(plan.protocol, CkksRound):
+        ckks = plan_pb2.CkksRound(key_id=plan.protocol.key_id, group=group_to_wire(plan.protocol.group))
+        return plan_pb2.RoundPlan(spec=spec, round=plan.round, ckks=ckks)
+    masking = plan_pb2.MaskingRound(nonce=plan.protocol.nonce)
+    return plan_pb2.RoundPlan(spec=spec, round=plan.round, masking=masking)
 
 
 def round_plan_from_wire(wire: plan_pb2.RoundPlan) -> RoundPlan:
     """Return ours."""
     with reading("round plan"):
-        if wire.WhichOneof("protocol") != "ckks":
-            raise MessageError("the plan's protocol is none of: ckks")
-        protocol = CkksRound(key_id=KeyId(wire.ckks.key_id), group=group_from_wire(wire.ckks.group))
-        return RoundPlan(spec=job_spec_from_wire(wire.spec), round=RoundNumber(wire.round), protocol=protocol)
+        spec = job_spec_from_wire(wire.spec)
+        return RoundPlan(spec=spec, round=RoundNumber(wire.round), protocol=_round_protocol(wire))
+
+
+def _round_protocol(wire: plan_pb2.RoundPlan) -> CkksRound | MaskingRound:
+    match wire.WhichOneof("protocol"):
+        case "ckks":
+            return CkksRound(key_id=KeyId(wire.ckks.key_id), group=group_from_wire(wire.ckks.group))
+        case "masking":
+            return MaskingRound(nonce=wire.masking.nonce)
+        case _:
+            raise MessageError("the plan's protocol is none of: ckks, masking")
 
 
 def job_spec_to_bytes(spec: JobSpec) -> bytes:

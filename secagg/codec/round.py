@@ -22,6 +22,9 @@ _PHASES: dict[Phase, round_pb2.Phase.ValueType] = {
     Phase.DECRYPTING: round_pb2.PHASE_DECRYPTING,
     Phase.PUBLISHED: round_pb2.PHASE_PUBLISHED,
     Phase.ABORTED: round_pb2.PHASE_ABORTED,
+    Phase.SHARING: round_pb2.PHASE_SHARING,
+    Phase.CONFIRMING: round_pb2.PHASE_CONFIRMING,
+    Phase.UNMASKING: round_pb2.PHASE_UNMASKING,
 }
 _PHASE_NAMES: dict[int, Phase] = {number: phase for phase, number in _PHASES.items()}
 _HALVES: dict[Half, round_pb2.Half.ValueType] = {Half.C0: round_pb2.HALF_C0, Half.C1: round_pb2.HALF_C1}
@@ -103,6 +106,7 @@ def round_status_to_wire(status: RoundStatus) -> round_pb2.RoundStatus:
         plan=None if status.plan is None else round_plan_to_wire(status.plan),
         contributors=status.contributors,
         total_weight=status.total_weight,
+        shared=status.shared,
     )
 
 
@@ -123,6 +127,7 @@ def round_status_from_wire(wire: round_pb2.RoundStatus) -> RoundStatus:
             plan=round_plan_from_wire(wire.plan) if wire.HasField("plan") else None,
             contributors=tuple(ClientId(name) for name in bounded(wire.contributors, "contributors")),
             total_weight=wire.total_weight,
+            shared=wire.shared,
         )
 
 

@@ -15,9 +15,10 @@ from secagg.errors import MessageError
 from secagg.identity import Role, SignedMessage, Signer, TrustRoot, verify_signed
 from secagg.ids import DIGEST_BYTES
 from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, KeyStatement, SeedOpening, Trial, Verdict
+from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
 from secagg.messages.round import Approval, Join, PartialStatement, Result, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
-from secagg.wire.v1 import ceremony_pb2, round_pb2, signed_pb2
+from secagg.wire.v1 import ceremony_pb2, masking_pb2, round_pb2, signed_pb2
 
 MessageT = TypeVar("MessageT")
 
@@ -42,6 +43,11 @@ _DIGESTS = frozenset(
         "seed",
         "hpke_public_key",
         "sealed_digests",
+        "mask_key",
+        "share_key",
+        "sharers_digest",
+        "vector_digest",
+        "survivors_digest",
     }
 )
 """Fields of exactly 32 bytes: digests, nonces, seeds and X25519 keys; in a list, each entry."""
@@ -57,6 +63,8 @@ class _Kind:
 
 
 _HOLDER, _CLIENT = Role.KEY_HOLDER, Role.CLIENT
+_FOR_EACH_NEIGHBOUR = 256 * 1024
+"""Of 1,500 neighbours at the most, some 100 bytes for each."""
 _KINDS: dict[type, _Kind] = {
     Hello: _Kind(wire=ceremony_pb2.Hello, label=labels.HELLO, role=_HOLDER, name="holder"),
     KeyCommitment: _Kind(wire=ceremony_pb2.KeyCommitment, label=labels.KEY_COMMITMENT, role=_HOLDER, name="holder"),
@@ -70,6 +78,15 @@ _KINDS: dict[type, _Kind] = {
     Upload: _Kind(wire=round_pb2.Upload, label=labels.UPLOAD, role=_CLIENT, name="client"),
     Approval: _Kind(wire=round_pb2.Approval, label=labels.APPROVAL, role=_HOLDER, name="holder"),
     PartialStatement: _Kind(wire=round_pb2.PartialStatement, label=labels.PARTIAL, role=_HOLDER, name="holder"),
+    MaskingJoin: _Kind(wire=masking_pb2.MaskingJoin, label=labels.MASKING_JOIN, role=_CLIENT, name="client"),
+    Shares: _Kind(
+        wire=masking_pb2.Shares, label=labels.SHARES, role=_CLIENT, name="client", most_bytes=_FOR_EACH_NEIGHBOUR
+    ),
+    MaskedUpload: _Kind(wire=masking_pb2.MaskedUpload, label=labels.MASKED_UPLOAD, role=_CLIENT, name="client"),
+    Confirmation: _Kind(wire=masking_pb2.Confirmation, label=labels.CONFIRMATION, role=_CLIENT, name="client"),
+    Unmasking: _Kind(
+        wire=masking_pb2.Unmasking, label=labels.UNMASKING, role=_CLIENT, name="client", most_bytes=_FOR_EACH_NEIGHBOUR
+    ),
     Result: _Kind(wire=round_pb2.Result, label=labels.RESULT, role=Role.COORDINATOR, name="", most_bytes=1024 * 1024),
 }
 

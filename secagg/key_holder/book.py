@@ -169,7 +169,7 @@ class RoundBook:
     async def seal(self, held: HeldRound, effect: SealShare) -> None:
         """Put a share on disk, sealed, and hold it; its life is that of the round from now on."""
         key_id = KeyId(effect.share.key_id)
-        expires_at = held.begun_at + effect.plan.spec.deadlines.total_seconds + self.limits.slack_seconds
+        expires_at = held.begun_at + effect.plan.spec.longest_seconds + self.limits.slack_seconds
         stored = StoredShare(
             key_id=key_id,
             ceremony_digest=held.ceremony_digest,

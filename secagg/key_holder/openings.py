@@ -62,7 +62,7 @@ class Openings:
             NotFoundError: this holder has no share of the key.
             FaultyCoordinatorError, ConflictError: as the machine says; nothing is recorded.
         """
-        held = self._book.of_key(event.plan.protocol.key_id)
+        held = self._book.of_key(event.plan.ckks.key_id)
         taken = await self._book.open_step(held, event)
         return next(effect.seal for effect in taken.effects if isinstance(effect, ReplySeal))
 
@@ -74,7 +74,7 @@ class Openings:
             BusyError: too many sums are in memory.
             FaultyCoordinatorError, FaultyClientError, ConflictError: as the machine says; nothing is recorded.
         """
-        held = self._book.of_key(request.plan.protocol.key_id)
+        held = self._book.of_key(request.plan.ckks.key_id)
         async with held.approving:
             taken = await self._book.open_step(held, ApprovalOffered(request=request))
             approval = _approval_in(taken.effects)

@@ -16,7 +16,10 @@ class Phase(Enum):
     KEYING = "keying"
     OPEN = "open"
     FROZEN = "frozen"
+    SHARING = "sharing"
     UPLOADING = "uploading"
+    CONFIRMING = "confirming"
+    UNMASKING = "unmasking"
     APPROVING = "approving"
     DECRYPTING = "decrypting"
     PUBLISHED = "published"
@@ -129,7 +132,10 @@ class HolderStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundStatus:
-    """What operators and auditors see of a round: ids and counts. ``phase_started``: seconds since the epoch by phase."""
+    """What operators and auditors see of a round: ids and counts. ``phase_started``: seconds since the epoch by phase.
+
+    ``approvals`` and ``answers`` are the key holders'; in a masking round the clients' confirmations and unmaskings.
+    """
 
     job: JobId
     round: RoundNumber
@@ -144,3 +150,4 @@ class RoundStatus:
     plan: RoundPlan | None = None
     contributors: tuple[ClientId, ...] = ()
     total_weight: float = 0.0
+    shared: int = 0

@@ -13,8 +13,8 @@ from secagg.plan import RoundPlan
 
 def verify_seals(plan: RoundPlan, roster_digest: Digest, seals: Sequence[Authenticated[RosterSeal]]) -> None:
     """Raise `FaultyCoordinatorError` unless q distinct holders of the plan's key sealed exactly this roster."""
-    group, messages = plan.protocol.group, [one.message for one in seals]
-    if any(one.key_id != plan.protocol.key_id or one.roster_digest != roster_digest for one in messages):
+    group, messages = plan.ckks.group, [one.message for one in seals]
+    if any(one.key_id != plan.ckks.key_id or one.roster_digest != roster_digest for one in messages):
         raise FaultyCoordinatorError("it showed a seal of another roster or key")
     signers = [one.holder for one in messages]
     if len(set(signers)) != len(signers) or not set(signers) <= set(group.holders):

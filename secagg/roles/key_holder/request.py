@@ -41,13 +41,13 @@ class ComputedHalf:
 
 def verify_plan(plan: RoundPlan, ceremony: CeremonyPlan, key_id: KeyId) -> None:
     """Raise `FaultyCoordinatorError` unless the round is the very one that this key was made for."""
-    if plan.protocol.key_id != key_id:
+    if plan.ckks.key_id != key_id:
         raise FaultyCoordinatorError("the plan of the round names another key")
     if plan.spec != ceremony.spec:
         raise FaultyCoordinatorError("the plan of the round belongs to another job than the key was made for")
     if plan.round != ceremony.round:
         raise FaultyCoordinatorError(f"the plan is of round {plan.round}, the key was made for round {ceremony.round}")
-    if plan.protocol.group != ceremony.group:
+    if plan.ckks.group != ceremony.group:
         raise FaultyCoordinatorError("the plan of the round names other key holders or thresholds than the key has")
 
 
@@ -140,7 +140,7 @@ def verify_contribution(plan: RoundPlan, join: Join, upload: Upload, half: Compu
         raise FaultyCoordinatorError(f"the c1 that it showed for client {upload.client} is not the one that was signed")
     commitment = transcript.ciphertext_commitment(
         plan_digest=plan.digest,
-        key_id=plan.protocol.key_id,
+        key_id=plan.ckks.key_id,
         client=upload.client,
         nonce=upload.nonce,
         root_c0=upload.root_c0,

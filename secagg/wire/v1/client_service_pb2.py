@@ -23,54 +23,55 @@ _sym_db = _symbol_database.Default()
 
 
 from secagg.wire.v1 import ceremony_pb2 as secagg_dot_wire_dot_v1_dot_ceremony__pb2
+from secagg.wire.v1 import masking_pb2 as secagg_dot_wire_dot_v1_dot_masking__pb2
 from secagg.wire.v1 import plan_pb2 as secagg_dot_wire_dot_v1_dot_plan__pb2
 from secagg.wire.v1 import round_pb2 as secagg_dot_wire_dot_v1_dot_round__pb2
 from secagg.wire.v1 import signed_pb2 as secagg_dot_wire_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#secagg/wire/v1/client_service.proto\x12\x0esecagg.wire.v1\x1a\x1dsecagg/wire/v1/ceremony.proto\x1a\x19secagg/wire/v1/plan.proto\x1a\x1asecagg/wire/v1/round.proto\x1a\x1bsecagg/wire/v1/signed.proto\"M\n\x13WaitForRoundRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\x92\x01\n\x14WaitForRoundResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\'\n\x04plan\x18\x02 \x01(\x0b\x32\x19.secagg.wire.v1.RoundPlan\x12,\n\x03key\x18\x03 \x01(\x0b\x32\x1f.secagg.wire.v1.PublicKeyBundle\x12\x14\n\x0cjob_complete\x18\x04 \x01(\x08\"c\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12$\n\x04join\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"\x0e\n\x0cJoinResponse\"H\n\x14WaitForRosterRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\xb3\x01\n\x15WaitForRosterResponse\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x06roster\x18\x03 \x01(\x0b\x32\x1c.secagg.wire.v1.FrozenRoster\x12\x11\n\x04have\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04need\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x07\n\x05_haveB\x07\n\x05_need\"5\n\x17GetUploadOffsetsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\"P\n\x18GetUploadOffsetsResponse\x12\x10\n\x08\x63\x30_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x31_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"f\n\x0cUploadHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12&\n\x06upload\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"^\n\nUploadPart\x12\"\n\x04half\x18\x01 \x01(\x0e\x32\x14.secagg.wire.v1.Half\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"y\n\x13UploadHalvesRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.secagg.wire.v1.UploadHeaderH\x00\x12*\n\x04part\x18\x02 \x01(\x0b\x32\x1a.secagg.wire.v1.UploadPartH\x00\x42\x06\n\x04\x62ody\":\n\x14UploadHalvesResponse\x12\x10\n\x08\x63\x30_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x31_bytes\x18\x02 \x01(\x04\"o\n\x15\x43ompleteUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12&\n\x06upload\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"\x18\n\x16\x43ompleteUploadResponse\"H\n\x14WaitForResultRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\xad\x01\n\x15WaitForResultResponse\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x06result\x18\x03 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\x12\x11\n\x04have\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04need\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x07\n\x05_haveB\x07\n\x05_need\"A\n\x13\x44ownloadMeanRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"$\n\x14\x44ownloadMeanResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xeb\x05\n\rClientService\x12Y\n\x0cWaitForRound\x12#.secagg.wire.v1.WaitForRoundRequest\x1a$.secagg.wire.v1.WaitForRoundResponse\x12\x41\n\x04Join\x12\x1b.secagg.wire.v1.JoinRequest\x1a\x1c.secagg.wire.v1.JoinResponse\x12\\\n\rWaitForRoster\x12$.secagg.wire.v1.WaitForRosterRequest\x1a%.secagg.wire.v1.WaitForRosterResponse\x12\x65\n\x10GetUploadOffsets\x12\'.secagg.wire.v1.GetUploadOffsetsRequest\x1a(.secagg.wire.v1.GetUploadOffsetsResponse\x12[\n\x0cUploadHalves\x12#.secagg.wire.v1.UploadHalvesRequest\x1a$.secagg.wire.v1.UploadHalvesResponse(\x01\x12_\n\x0e\x43ompleteUpload\x12%.secagg.wire.v1.CompleteUploadRequest\x1a&.secagg.wire.v1.CompleteUploadResponse\x12\\\n\rWaitForResult\x12$.secagg.wire.v1.WaitForResultRequest\x1a%.secagg.wire.v1.WaitForResultResponse\x12[\n\x0c\x44ownloadMean\x12#.secagg.wire.v1.DownloadMeanRequest\x1a$.secagg.wire.v1.DownloadMeanResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#secagg/wire/v1/client_service.proto\x12\x0esecagg.wire.v1\x1a\x1dsecagg/wire/v1/ceremony.proto\x1a\x1csecagg/wire/v1/masking.proto\x1a\x19secagg/wire/v1/plan.proto\x1a\x1asecagg/wire/v1/round.proto\x1a\x1bsecagg/wire/v1/signed.proto\"M\n\x13WaitForRoundRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\x92\x01\n\x14WaitForRoundResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\'\n\x04plan\x18\x02 \x01(\x0b\x32\x19.secagg.wire.v1.RoundPlan\x12,\n\x03key\x18\x03 \x01(\x0b\x32\x1f.secagg.wire.v1.PublicKeyBundle\x12\x14\n\x0cjob_complete\x18\x04 \x01(\x08\"c\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12$\n\x04join\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"\x0e\n\x0cJoinResponse\"H\n\x14WaitForRosterRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\xea\x01\n\x15WaitForRosterResponse\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x06roster\x18\x03 \x01(\x0b\x32\x1c.secagg.wire.v1.FrozenRoster\x12\x11\n\x04have\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04need\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x35\n\x0emasking_roster\x18\x06 \x01(\x0b\x32\x1d.secagg.wire.v1.MaskingRosterB\x07\n\x05_haveB\x07\n\x05_need\"5\n\x17GetUploadOffsetsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\"P\n\x18GetUploadOffsetsResponse\x12\x10\n\x08\x63\x30_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x31_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"f\n\x0cUploadHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12&\n\x06upload\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"^\n\nUploadPart\x12\"\n\x04half\x18\x01 \x01(\x0e\x32\x14.secagg.wire.v1.Half\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"y\n\x13UploadHalvesRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.secagg.wire.v1.UploadHeaderH\x00\x12*\n\x04part\x18\x02 \x01(\x0b\x32\x1a.secagg.wire.v1.UploadPartH\x00\x42\x06\n\x04\x62ody\":\n\x14UploadHalvesResponse\x12\x10\n\x08\x63\x30_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x31_bytes\x18\x02 \x01(\x04\"o\n\x15\x43ompleteUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\x12&\n\x06upload\x18\x04 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\"\x18\n\x16\x43ompleteUploadResponse\"H\n\x14WaitForResultRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x03 \x01(\x01\"\xad\x01\n\x15WaitForResultResponse\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.secagg.wire.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x06result\x18\x03 \x01(\x0b\x32\x16.secagg.wire.v1.Signed\x12\x11\n\x04have\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04need\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x07\n\x05_haveB\x07\n\x05_need\"A\n\x13\x44ownloadMeanRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"$\n\x14\x44ownloadMeanResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xeb\x05\n\rClientService\x12Y\n\x0cWaitForRound\x12#.secagg.wire.v1.WaitForRoundRequest\x1a$.secagg.wire.v1.WaitForRoundResponse\x12\x41\n\x04Join\x12\x1b.secagg.wire.v1.JoinRequest\x1a\x1c.secagg.wire.v1.JoinResponse\x12\\\n\rWaitForRoster\x12$.secagg.wire.v1.WaitForRosterRequest\x1a%.secagg.wire.v1.WaitForRosterResponse\x12\x65\n\x10GetUploadOffsets\x12\'.secagg.wire.v1.GetUploadOffsetsRequest\x1a(.secagg.wire.v1.GetUploadOffsetsResponse\x12[\n\x0cUploadHalves\x12#.secagg.wire.v1.UploadHalvesRequest\x1a$.secagg.wire.v1.UploadHalvesResponse(\x01\x12_\n\x0e\x43ompleteUpload\x12%.secagg.wire.v1.CompleteUploadRequest\x1a&.secagg.wire.v1.CompleteUploadResponse\x12\\\n\rWaitForResult\x12$.secagg.wire.v1.WaitForResultRequest\x1a%.secagg.wire.v1.WaitForResultResponse\x12[\n\x0c\x44ownloadMean\x12#.secagg.wire.v1.DownloadMeanRequest\x1a$.secagg.wire.v1.DownloadMeanResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'secagg.wire.v1.client_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WAITFORROUNDREQUEST']._serialized_start=170
-  _globals['_WAITFORROUNDREQUEST']._serialized_end=247
-  _globals['_WAITFORROUNDRESPONSE']._serialized_start=250
-  _globals['_WAITFORROUNDRESPONSE']._serialized_end=396
-  _globals['_JOINREQUEST']._serialized_start=398
-  _globals['_JOINREQUEST']._serialized_end=497
-  _globals['_JOINRESPONSE']._serialized_start=499
-  _globals['_JOINRESPONSE']._serialized_end=513
-  _globals['_WAITFORROSTERREQUEST']._serialized_start=515
-  _globals['_WAITFORROSTERREQUEST']._serialized_end=587
-  _globals['_WAITFORROSTERRESPONSE']._serialized_start=590
-  _globals['_WAITFORROSTERRESPONSE']._serialized_end=769
-  _globals['_GETUPLOADOFFSETSREQUEST']._serialized_start=771
-  _globals['_GETUPLOADOFFSETSREQUEST']._serialized_end=824
-  _globals['_GETUPLOADOFFSETSRESPONSE']._serialized_start=826
-  _globals['_GETUPLOADOFFSETSRESPONSE']._serialized_end=906
-  _globals['_UPLOADHEADER']._serialized_start=908
-  _globals['_UPLOADHEADER']._serialized_end=1010
-  _globals['_UPLOADPART']._serialized_start=1012
-  _globals['_UPLOADPART']._serialized_end=1106
-  _globals['_UPLOADHALVESREQUEST']._serialized_start=1108
-  _globals['_UPLOADHALVESREQUEST']._serialized_end=1229
-  _globals['_UPLOADHALVESRESPONSE']._serialized_start=1231
-  _globals['_UPLOADHALVESRESPONSE']._serialized_end=1289
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1291
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1402
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1404
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1428
-  _globals['_WAITFORRESULTREQUEST']._serialized_start=1430
-  _globals['_WAITFORRESULTREQUEST']._serialized_end=1502
-  _globals['_WAITFORRESULTRESPONSE']._serialized_start=1505
-  _globals['_WAITFORRESULTRESPONSE']._serialized_end=1678
-  _globals['_DOWNLOADMEANREQUEST']._serialized_start=1680
-  _globals['_DOWNLOADMEANREQUEST']._serialized_end=1745
-  _globals['_DOWNLOADMEANRESPONSE']._serialized_start=1747
-  _globals['_DOWNLOADMEANRESPONSE']._serialized_end=1783
-  _globals['_CLIENTSERVICE']._serialized_start=1786
-  _globals['_CLIENTSERVICE']._serialized_end=2533
+  _globals['_WAITFORROUNDREQUEST']._serialized_start=200
+  _globals['_WAITFORROUNDREQUEST']._serialized_end=277
+  _globals['_WAITFORROUNDRESPONSE']._serialized_start=280
+  _globals['_WAITFORROUNDRESPONSE']._serialized_end=426
+  _globals['_JOINREQUEST']._serialized_start=428
+  _globals['_JOINREQUEST']._serialized_end=527
+  _globals['_JOINRESPONSE']._serialized_start=529
+  _globals['_JOINRESPONSE']._serialized_end=543
+  _globals['_WAITFORROSTERREQUEST']._serialized_start=545
+  _globals['_WAITFORROSTERREQUEST']._serialized_end=617
+  _globals['_WAITFORROSTERRESPONSE']._serialized_start=620
+  _globals['_WAITFORROSTERRESPONSE']._serialized_end=854
+  _globals['_GETUPLOADOFFSETSREQUEST']._serialized_start=856
+  _globals['_GETUPLOADOFFSETSREQUEST']._serialized_end=909
+  _globals['_GETUPLOADOFFSETSRESPONSE']._serialized_start=911
+  _globals['_GETUPLOADOFFSETSRESPONSE']._serialized_end=991
+  _globals['_UPLOADHEADER']._serialized_start=993
+  _globals['_UPLOADHEADER']._serialized_end=1095
+  _globals['_UPLOADPART']._serialized_start=1097
+  _globals['_UPLOADPART']._serialized_end=1191
+  _globals['_UPLOADHALVESREQUEST']._serialized_start=1193
+  _globals['_UPLOADHALVESREQUEST']._serialized_end=1314
+  _globals['_UPLOADHALVESRESPONSE']._serialized_start=1316
+  _globals['_UPLOADHALVESRESPONSE']._serialized_end=1374
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1376
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1487
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1489
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1513
+  _globals['_WAITFORRESULTREQUEST']._serialized_start=1515
+  _globals['_WAITFORRESULTREQUEST']._serialized_end=1587
+  _globals['_WAITFORRESULTRESPONSE']._serialized_start=1590
+  _globals['_WAITFORRESULTRESPONSE']._serialized_end=1763
+  _globals['_DOWNLOADMEANREQUEST']._serialized_start=1765
+  _globals['_DOWNLOADMEANREQUEST']._serialized_end=1830
+  _globals['_DOWNLOADMEANRESPONSE']._serialized_start=1832
+  _globals['_DOWNLOADMEANRESPONSE']._serialized_end=1868
+  _globals['_CLIENTSERVICE']._serialized_start=1871
+  _globals['_CLIENTSERVICE']._serialized_end=2618
 # @@protoc_insertion_point(module_scope)

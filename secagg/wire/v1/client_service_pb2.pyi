@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from secagg.wire.v1 import ceremony_pb2 as _ceremony_pb2
+from secagg.wire.v1 import masking_pb2 as _masking_pb2
 from secagg.wire.v1 import plan_pb2 as _plan_pb2
 from secagg.wire.v1 import round_pb2 as _round_pb2
 from secagg.wire.v1 import signed_pb2 as _signed_pb2
@@ -59,7 +60,9 @@ class WaitForRoundResponse(_message.Message):
     @_builtins.property
     def plan(self) -> _plan_pb2.RoundPlan: ...
     @_builtins.property
-    def key(self) -> _ceremony_pb2.PublicKeyBundle: ...
+    def key(self) -> _ceremony_pb2.PublicKeyBundle:
+        """The round's key, in a ckks round."""
+
     def __init__(
         self,
         *,
@@ -154,6 +157,7 @@ class WaitForRosterResponse(_message.Message):
     ROSTER_FIELD_NUMBER: _builtins.int
     HAVE_FIELD_NUMBER: _builtins.int
     NEED_FIELD_NUMBER: _builtins.int
+    MASKING_ROSTER_FIELD_NUMBER: _builtins.int
     phase: _round_pb2.Phase.ValueType
     reason: _builtins.str
     have: _builtins.int
@@ -161,6 +165,10 @@ class WaitForRosterResponse(_message.Message):
     need: _builtins.int
     @_builtins.property
     def roster(self) -> _round_pb2.FrozenRoster: ...
+    @_builtins.property
+    def masking_roster(self) -> _masking_pb2.MaskingRoster:
+        """Instead of roster, in a masking round."""
+
     def __init__(
         self,
         *,
@@ -169,10 +177,11 @@ class WaitForRosterResponse(_message.Message):
         roster: _round_pb2.FrozenRoster | None = ...,
         have: _builtins.int | None = ...,
         need: _builtins.int | None = ...,
+        masking_roster: _masking_pb2.MaskingRoster | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "roster", b"roster"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "masking_roster", b"masking_roster", "need", b"need", "roster", b"roster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "need", b"need", "phase", b"phase", "reason", b"reason", "roster", b"roster"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "_need", b"_need", "have", b"have", "masking_roster", b"masking_roster", "need", b"need", "phase", b"phase", "reason", b"reason", "roster", b"roster"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__have: _TypeAlias = _typing.Literal["have"]  # noqa: Y015
     _WhichOneofArgType__have: _TypeAlias = _typing.Literal["_have", b"_have"]  # noqa: Y015

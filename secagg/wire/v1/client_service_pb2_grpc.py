@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ClientServiceStub(object):
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """
@@ -80,7 +81,8 @@ class ClientServiceStub(object):
 
 
 class ClientServiceServicer(object):
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """
@@ -191,7 +193,8 @@ def add_ClientServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClientService(object):
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """

@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClientServiceStub:
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """
@@ -53,7 +54,8 @@ class ClientServiceStub:
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """
@@ -75,7 +77,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """The mean's bytes, in parts of at most 1 MiB, from offset on."""
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a training client calls on the coordinator. Open to the role client.
+    """What a training client calls on the coordinator, whatever the round's protocol; MaskingService has the steps of masking rounds,
+    and the uploads here are those of ckks rounds. Open to the role client.
 
     Calls that wait hold the answer back for at most wait_seconds and then answer with what is true: the caller asks again.
     """

@@ -24,29 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19secagg/wire/v1/plan.proto\x12\x0esecagg.wire.v1\"S\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.secagg.wire.v1.TensorType\"\x8b\x01\n\tDeadlines\x12\x16\n\x0ekeying_seconds\x18\x01 \x01(\x01\x12\x14\n\x0copen_seconds\x18\x02 \x01(\x01\x12\x19\n\x11uploading_seconds\x18\x03 \x01(\x01\x12\x19\n\x11\x61pproving_seconds\x18\x04 \x01(\x01\x12\x1a\n\x12\x64\x65\x63rypting_seconds\x18\x05 \x01(\x01\"Z\n\x0bHolderGroup\x12\x0f\n\x07holders\x18\x01 \x03(\t\x12\x11\n\tthreshold\x18\x02 \x01(\r\x12\x17\n\x0f\x63orrupt_holders\x18\x03 \x01(\r\x12\x0e\n\x06quorum\x18\x04 \x01(\r\"\xb2\x02\n\x07JobSpec\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12+\n\x07tensors\x18\x03 \x03(\x0b\x32\x1a.secagg.wire.v1.TensorSpec\x12\x0c\n\x04\x63lip\x18\x04 \x01(\x01\x12\x12\n\nmax_weight\x18\x05 \x01(\x01\x12\x18\n\x10min_total_weight\x18\x06 \x01(\x01\x12\x18\n\x10min_contributors\x18\x07 \x01(\r\x12\x13\n\x0bmax_clients\x18\x08 \x01(\r\x12\x0e\n\x06rounds\x18\t \x01(\x04\x12,\n\tdeadlines\x18\n \x01(\x0b\x32\x19.secagg.wire.v1.Deadlines\x12\'\n\x04\x63kks\x18\x0b \x01(\x0b\x32\x17.secagg.wire.v1.CkksJobH\x00\x42\n\n\x08protocol\"\xbf\x01\n\x07\x43kksJob\x12\x0e\n\x06preset\x18\x01 \x01(\t\x12(\n\x07packing\x18\x02 \x01(\x0e\x32\x17.secagg.wire.v1.Packing\x12\x15\n\rsecurity_bits\x18\x03 \x01(\r\x12\x11\n\tprecision\x18\x04 \x01(\x01\x12\x0f\n\x07holders\x18\x05 \x03(\t\x12\x13\n\x0bmin_holders\x18\x06 \x01(\r\x12\x11\n\tthreshold\x18\x07 \x01(\r\x12\x17\n\x0f\x63orrupt_holders\x18\x08 \x01(\r\"x\n\tRoundPlan\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.secagg.wire.v1.JobSpec\x12\r\n\x05round\x18\x02 \x01(\x04\x12)\n\x04\x63kks\x18\x03 \x01(\x0b\x32\x19.secagg.wire.v1.CkksRoundH\x00\x42\n\n\x08protocol\"G\n\tCkksRound\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12*\n\x05group\x18\x02 \x01(\x0b\x32\x1b.secagg.wire.v1.HolderGroup*t\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT16\x10\x01\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x02\x12\x17\n\x13TENSOR_TYPE_FLOAT64\x10\x03*4\n\x07Packing\x12\x17\n\x13PACKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPACKING_REAL\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19secagg/wire/v1/plan.proto\x12\x0esecagg.wire.v1\"S\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.secagg.wire.v1.TensorType\"\xdb\x01\n\tDeadlines\x12\x16\n\x0ekeying_seconds\x18\x01 \x01(\x01\x12\x14\n\x0copen_seconds\x18\x02 \x01(\x01\x12\x19\n\x11uploading_seconds\x18\x03 \x01(\x01\x12\x19\n\x11\x61pproving_seconds\x18\x04 \x01(\x01\x12\x1a\n\x12\x64\x65\x63rypting_seconds\x18\x05 \x01(\x01\x12\x17\n\x0fsharing_seconds\x18\x06 \x01(\x01\x12\x1a\n\x12\x63onfirming_seconds\x18\x07 \x01(\x01\x12\x19\n\x11unmasking_seconds\x18\x08 \x01(\x01\"Z\n\x0bHolderGroup\x12\x0f\n\x07holders\x18\x01 \x03(\t\x12\x11\n\tthreshold\x18\x02 \x01(\r\x12\x17\n\x0f\x63orrupt_holders\x18\x03 \x01(\r\x12\x0e\n\x06quorum\x18\x04 \x01(\r\"\xe1\x02\n\x07JobSpec\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12+\n\x07tensors\x18\x03 \x03(\x0b\x32\x1a.secagg.wire.v1.TensorSpec\x12\x0c\n\x04\x63lip\x18\x04 \x01(\x01\x12\x12\n\nmax_weight\x18\x05 \x01(\x01\x12\x18\n\x10min_total_weight\x18\x06 \x01(\x01\x12\x18\n\x10min_contributors\x18\x07 \x01(\r\x12\x13\n\x0bmax_clients\x18\x08 \x01(\r\x12\x0e\n\x06rounds\x18\t \x01(\x04\x12,\n\tdeadlines\x18\n \x01(\x0b\x32\x19.secagg.wire.v1.Deadlines\x12\'\n\x04\x63kks\x18\x0b \x01(\x0b\x32\x17.secagg.wire.v1.CkksJobH\x00\x12-\n\x07masking\x18\x0c \x01(\x0b\x32\x1a.secagg.wire.v1.MaskingJobH\x00\x42\n\n\x08protocol\"\xbf\x01\n\x07\x43kksJob\x12\x0e\n\x06preset\x18\x01 \x01(\t\x12(\n\x07packing\x18\x02 \x01(\x0e\x32\x17.secagg.wire.v1.Packing\x12\x15\n\rsecurity_bits\x18\x03 \x01(\r\x12\x11\n\tprecision\x18\x04 \x01(\x01\x12\x0f\n\x07holders\x18\x05 \x03(\t\x12\x13\n\x0bmin_holders\x18\x06 \x01(\r\x12\x11\n\tthreshold\x18\x07 \x01(\r\x12\x17\n\x0f\x63orrupt_holders\x18\x08 \x01(\r\"g\n\nMaskingJob\x12\x12\n\nvalue_bits\x18\x01 \x01(\r\x12\x11\n\tprecision\x18\x02 \x01(\x01\x12\x18\n\x10\x63orrupt_fraction\x18\x03 \x01(\x01\x12\x18\n\x10\x64ropout_fraction\x18\x04 \x01(\x01\"\xa9\x01\n\tRoundPlan\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.secagg.wire.v1.JobSpec\x12\r\n\x05round\x18\x02 \x01(\x04\x12)\n\x04\x63kks\x18\x03 \x01(\x0b\x32\x19.secagg.wire.v1.CkksRoundH\x00\x12/\n\x07masking\x18\x04 \x01(\x0b\x32\x1c.secagg.wire.v1.MaskingRoundH\x00\x42\n\n\x08protocol\"\x1d\n\x0cMaskingRound\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"G\n\tCkksRound\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12*\n\x05group\x18\x02 \x01(\x0b\x32\x1b.secagg.wire.v1.HolderGroup*t\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT16\x10\x01\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x02\x12\x17\n\x13TENSOR_TYPE_FLOAT64\x10\x03*4\n\x07Packing\x12\x17\n\x13PACKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPACKING_REAL\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'secagg.wire.v1.plan_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSORTYPE']._serialized_start=1062
-  _globals['_TENSORTYPE']._serialized_end=1178
-  _globals['_PACKING']._serialized_start=1180
-  _globals['_PACKING']._serialized_end=1232
+  _globals['_TENSORTYPE']._serialized_start=1375
+  _globals['_TENSORTYPE']._serialized_end=1491
+  _globals['_PACKING']._serialized_start=1493
+  _globals['_PACKING']._serialized_end=1545
   _globals['_TENSORSPEC']._serialized_start=45
   _globals['_TENSORSPEC']._serialized_end=128
   _globals['_DEADLINES']._serialized_start=131
-  _globals['_DEADLINES']._serialized_end=270
-  _globals['_HOLDERGROUP']._serialized_start=272
-  _globals['_HOLDERGROUP']._serialized_end=362
-  _globals['_JOBSPEC']._serialized_start=365
-  _globals['_JOBSPEC']._serialized_end=671
-  _globals['_CKKSJOB']._serialized_start=674
-  _globals['_CKKSJOB']._serialized_end=865
-  _globals['_ROUNDPLAN']._serialized_start=867
-  _globals['_ROUNDPLAN']._serialized_end=987
-  _globals['_CKKSROUND']._serialized_start=989
-  _globals['_CKKSROUND']._serialized_end=1060
+  _globals['_DEADLINES']._serialized_end=350
+  _globals['_HOLDERGROUP']._serialized_start=352
+  _globals['_HOLDERGROUP']._serialized_end=442
+  _globals['_JOBSPEC']._serialized_start=445
+  _globals['_JOBSPEC']._serialized_end=798
+  _globals['_CKKSJOB']._serialized_start=801
+  _globals['_CKKSJOB']._serialized_end=992
+  _globals['_MASKINGJOB']._serialized_start=994
+  _globals['_MASKINGJOB']._serialized_end=1097
+  _globals['_ROUNDPLAN']._serialized_start=1100
+  _globals['_ROUNDPLAN']._serialized_end=1269
+  _globals['_MASKINGROUND']._serialized_start=1271
+  _globals['_MASKINGROUND']._serialized_end=1300
+  _globals['_CKKSROUND']._serialized_start=1302
+  _globals['_CKKSROUND']._serialized_end=1373
 # @@protoc_insertion_point(module_scope)

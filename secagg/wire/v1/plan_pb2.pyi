@@ -92,11 +92,17 @@ class Deadlines(_message.Message):
     UPLOADING_SECONDS_FIELD_NUMBER: _builtins.int
     APPROVING_SECONDS_FIELD_NUMBER: _builtins.int
     DECRYPTING_SECONDS_FIELD_NUMBER: _builtins.int
+    SHARING_SECONDS_FIELD_NUMBER: _builtins.int
+    CONFIRMING_SECONDS_FIELD_NUMBER: _builtins.int
+    UNMASKING_SECONDS_FIELD_NUMBER: _builtins.int
     keying_seconds: _builtins.float
     open_seconds: _builtins.float
     uploading_seconds: _builtins.float
     approving_seconds: _builtins.float
     decrypting_seconds: _builtins.float
+    sharing_seconds: _builtins.float
+    confirming_seconds: _builtins.float
+    unmasking_seconds: _builtins.float
     def __init__(
         self,
         *,
@@ -105,10 +111,13 @@ class Deadlines(_message.Message):
         uploading_seconds: _builtins.float = ...,
         approving_seconds: _builtins.float = ...,
         decrypting_seconds: _builtins.float = ...,
+        sharing_seconds: _builtins.float = ...,
+        confirming_seconds: _builtins.float = ...,
+        unmasking_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approving_seconds", b"approving_seconds", "decrypting_seconds", b"decrypting_seconds", "keying_seconds", b"keying_seconds", "open_seconds", b"open_seconds", "uploading_seconds", b"uploading_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approving_seconds", b"approving_seconds", "confirming_seconds", b"confirming_seconds", "decrypting_seconds", b"decrypting_seconds", "keying_seconds", b"keying_seconds", "open_seconds", b"open_seconds", "sharing_seconds", b"sharing_seconds", "unmasking_seconds", b"unmasking_seconds", "uploading_seconds", b"uploading_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,6 +174,7 @@ class JobSpec(_message.Message):
     ROUNDS_FIELD_NUMBER: _builtins.int
     DEADLINES_FIELD_NUMBER: _builtins.int
     CKKS_FIELD_NUMBER: _builtins.int
+    MASKING_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     purpose: _builtins.str
     clip: _builtins.float
@@ -181,6 +191,8 @@ class JobSpec(_message.Message):
     def deadlines(self) -> Global___Deadlines: ...
     @_builtins.property
     def ckks(self) -> Global___CkksJob: ...
+    @_builtins.property
+    def masking(self) -> Global___MaskingJob: ...
     def __init__(
         self,
         *,
@@ -195,12 +207,13 @@ class JobSpec(_message.Message):
         rounds: _builtins.int = ...,
         deadlines: Global___Deadlines | None = ...,
         ckks: Global___CkksJob | None = ...,
+        masking: Global___MaskingJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "deadlines", b"deadlines", "protocol", b"protocol"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "deadlines", b"deadlines", "masking", b"masking", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "clip", b"clip", "deadlines", b"deadlines", "job", b"job", "max_clients", b"max_clients", "max_weight", b"max_weight", "min_contributors", b"min_contributors", "min_total_weight", b"min_total_weight", "protocol", b"protocol", "purpose", b"purpose", "rounds", b"rounds", "tensors", b"tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "clip", b"clip", "deadlines", b"deadlines", "job", b"job", "masking", b"masking", "max_clients", b"max_clients", "max_weight", b"max_weight", "min_contributors", b"min_contributors", "min_total_weight", b"min_total_weight", "protocol", b"protocol", "purpose", b"purpose", "rounds", b"rounds", "tensors", b"tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_protocol: _TypeAlias = _typing.Literal["ckks"]  # noqa: Y015
+    _WhichOneofReturnType_protocol: _TypeAlias = _typing.Literal["ckks", "masking"]  # noqa: Y015
     _WhichOneofArgType_protocol: _TypeAlias = _typing.Literal["protocol", b"protocol"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_protocol) -> _WhichOneofReturnType_protocol | None: ...
 
@@ -252,33 +265,88 @@ class CkksJob(_message.Message):
 Global___CkksJob: _TypeAlias = CkksJob  # noqa: Y015
 
 @_typing.final
+class MaskingJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_BITS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    CORRUPT_FRACTION_FIELD_NUMBER: _builtins.int
+    DROPOUT_FRACTION_FIELD_NUMBER: _builtins.int
+    value_bits: _builtins.int
+    """Bits of a quantised value; the sum of max_clients of them has a few more, 32 at the most."""
+    precision: _builtins.float
+    """Largest error of a coordinate of the mean that is acceptable, in units of clip."""
+    corrupt_fraction: _builtins.float
+    """Share of a roster's clients that may be in league with the coordinator, and that may vanish."""
+    dropout_fraction: _builtins.float
+    def __init__(
+        self,
+        *,
+        value_bits: _builtins.int = ...,
+        precision: _builtins.float = ...,
+        corrupt_fraction: _builtins.float = ...,
+        dropout_fraction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrupt_fraction", b"corrupt_fraction", "dropout_fraction", b"dropout_fraction", "precision", b"precision", "value_bits", b"value_bits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskingJob: _TypeAlias = MaskingJob  # noqa: Y015
+
+@_typing.final
 class RoundPlan(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     CKKS_FIELD_NUMBER: _builtins.int
+    MASKING_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     @_builtins.property
     def spec(self) -> Global___JobSpec: ...
     @_builtins.property
     def ckks(self) -> Global___CkksRound: ...
+    @_builtins.property
+    def masking(self) -> Global___MaskingRound: ...
     def __init__(
         self,
         *,
         spec: Global___JobSpec | None = ...,
         round: _builtins.int = ...,
         ckks: Global___CkksRound | None = ...,
+        masking: Global___MaskingRound | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "protocol", b"protocol", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "masking", b"masking", "protocol", b"protocol", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "protocol", b"protocol", "round", b"round", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ckks", b"ckks", "masking", b"masking", "protocol", b"protocol", "round", b"round", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_protocol: _TypeAlias = _typing.Literal["ckks"]  # noqa: Y015
+    _WhichOneofReturnType_protocol: _TypeAlias = _typing.Literal["ckks", "masking"]  # noqa: Y015
     _WhichOneofArgType_protocol: _TypeAlias = _typing.Literal["protocol", b"protocol"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_protocol) -> _WhichOneofReturnType_protocol | None: ...
 
 Global___RoundPlan: _TypeAlias = RoundPlan  # noqa: Y015
+
+@_typing.final
+class MaskingRound(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    """32 random bytes of the coordinator: no two rounds have one plan digest."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskingRound: _TypeAlias = MaskingRound  # noqa: Y015
 
 @_typing.final
 class CkksRound(_message.Message):

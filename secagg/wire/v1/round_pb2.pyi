@@ -36,6 +36,9 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PHASE_DECRYPTING: _Phase.ValueType  # 6
     PHASE_PUBLISHED: _Phase.ValueType  # 7
     PHASE_ABORTED: _Phase.ValueType  # 8
+    PHASE_SHARING: _Phase.ValueType  # 9
+    PHASE_CONFIRMING: _Phase.ValueType  # 10
+    PHASE_UNMASKING: _Phase.ValueType  # 11
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 
@@ -48,6 +51,9 @@ PHASE_APPROVING: Phase.ValueType  # 5
 PHASE_DECRYPTING: Phase.ValueType  # 6
 PHASE_PUBLISHED: Phase.ValueType  # 7
 PHASE_ABORTED: Phase.ValueType  # 8
+PHASE_SHARING: Phase.ValueType  # 9
+PHASE_CONFIRMING: Phase.ValueType  # 10
+PHASE_UNMASKING: Phase.ValueType  # 11
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 class _Half:
@@ -354,6 +360,7 @@ class RoundStatus(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     CONTRIBUTORS_FIELD_NUMBER: _builtins.int
     TOTAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     round: _builtins.int
     phase: Global___Phase.ValueType
@@ -362,8 +369,12 @@ class RoundStatus(_message.Message):
     joined: _builtins.int
     uploaded: _builtins.int
     approvals: _builtins.int
+    """Key holders' approvals; in a masking round clients' confirmations of the survivors."""
     answers: _builtins.int
+    """Key holders' partial decryptions; in a masking round clients' unmaskings."""
     total_weight: _builtins.float
+    shared: _builtins.int
+    """Clients whose shares arrived, in a masking round."""
     @_builtins.property
     def phase_started(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Seconds since the epoch at which the phase began; 0 where it did not."""
@@ -390,10 +401,11 @@ class RoundStatus(_message.Message):
         plan: _plan_pb2.RoundPlan | None = ...,
         contributors: _abc.Iterable[_builtins.str] | None = ...,
         total_weight: _builtins.float = ...,
+        shared: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "approvals", b"approvals", "contributors", b"contributors", "holders", b"holders", "job", b"job", "joined", b"joined", "phase", b"phase", "phase_started", b"phase_started", "plan", b"plan", "reason", b"reason", "round", b"round", "total_weight", b"total_weight", "uploaded", b"uploaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "approvals", b"approvals", "contributors", b"contributors", "holders", b"holders", "job", b"job", "joined", b"joined", "phase", b"phase", "phase_started", b"phase_started", "plan", b"plan", "reason", b"reason", "round", b"round", "shared", b"shared", "total_weight", b"total_weight", "uploaded", b"uploaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,7 +209,7 @@ def test_a_roster_without_a_plan_is_refused(parties: Deployment) -> None:
 
 def _bundle(parties: Deployment) -> PublicKeyBundle:
     trust, signer = parties.identity(NORTH).trust, _signer(parties, NORTH)
-    group = _spec().protocol.group(_spec().protocol.holders)
+    group = _spec().ckks.group(_spec().ckks.holders)
     statement = SHORT[KeyStatement][0]
     return PublicKeyBundle(
         plan=CeremonyPlan(spec=_spec(), round=RoundNumber(1), attempt=1, group=group),
@@ -305,7 +305,7 @@ def test_a_job_with_one_thing_wrong_is_refused(change: str, said: str) -> None:
 
 
 def test_a_plan_without_protocol_or_of_another_group_is_refused() -> None:
-    group = _spec().protocol.group(_spec().protocol.holders)
+    group = _spec().ckks.group(_spec().ckks.holders)
     plan = RoundPlan(spec=_spec(), round=RoundNumber(1), protocol=CkksRound(key_id=KeyId(DIGEST), group=group))
     wire = codec.round_plan_to_wire(plan)
     wire.ckks.group.quorum += 1

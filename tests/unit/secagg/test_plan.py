@@ -36,7 +36,7 @@ def a_job(**changes: object) -> JobSpec:
 
 def a_round(spec: JobSpec | None = None, **changes: object) -> RoundPlan:
     spec = spec or a_job()
-    group = spec.protocol.group(spec.protocol.holders)
+    group = spec.ckks.group(spec.ckks.holders)
     fields: dict[str, object] = {
         "spec": spec,
         "round": RoundNumber(1),
@@ -161,7 +161,7 @@ def test_a_plan_takes_only_the_jobs_own_holders_and_numbers() -> None:
 
 def test_plans_count_from_one() -> None:
     spec = a_job()
-    group = spec.protocol.group(HOLDERS)
+    group = spec.ckks.group(HOLDERS)
     with pytest.raises(PlanError, match="round"):
         a_round(spec, round=RoundNumber(0))
     with pytest.raises(PlanError, match="round"):
@@ -199,8 +199,8 @@ def test_every_number_of_a_plan_is_in_its_digest() -> None:
     digests = {a_round(a_job(**change)).digest for change in VARIANTS}
     digests |= {
         a_round(round=RoundNumber(2)).digest,
-        a_round(protocol=CkksRound(key_id=KeyId(b"k" * 32), group=a_job().protocol.group(HOLDERS))).digest,
-        a_round(protocol=CkksRound(key_id=KEY_ID, group=a_job().protocol.group(HOLDERS[:4]))).digest,
+        a_round(protocol=CkksRound(key_id=KeyId(b"k" * 32), group=a_job().ckks.group(HOLDERS))).digest,
+        a_round(protocol=CkksRound(key_id=KEY_ID, group=a_job().ckks.group(HOLDERS[:4]))).digest,
     }
     assert len(digests) == len(VARIANTS) + 3
 
@@ -208,7 +208,7 @@ def test_every_number_of_a_plan_is_in_its_digest() -> None:
 @given(attempts=st.sets(st.integers(1, 1000), min_size=2, max_size=5))
 def test_each_attempt_is_a_ceremony_of_its_own(attempts: set[int]) -> None:
     spec = a_job()
-    group = spec.protocol.group(HOLDERS)
+    group = spec.ckks.group(HOLDERS)
     digests = {
         CeremonyPlan(spec=spec, round=RoundNumber(1), attempt=attempt, group=group).digest for attempt in attempts
     }

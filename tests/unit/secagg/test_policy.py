@@ -27,7 +27,7 @@ def a_plan(*, count: int = 5, ckks: dict[str, object] | None = None, **changes: 
 
 
 def a_ceremony(plan: RoundPlan) -> CeremonyPlan:
-    return CeremonyPlan(spec=plan.spec, round=plan.round, attempt=1, group=plan.protocol.group)
+    return CeremonyPlan(spec=plan.spec, round=plan.round, attempt=1, group=plan.ckks.group)
 
 
 def test_a_plan_as_strong_as_the_policies_passes() -> None:

@@ -102,7 +102,7 @@ async def test_a_share_lives_as_long_as_its_round(make: Callable[[], Desk]) -> N
     desk = make()
     effect = await hold_share(desk)
     (held,) = desk.book.rounds
-    assert held.expires_at == desk.clock() + effect.plan.spec.deadlines.total_seconds
+    assert held.expires_at == desk.clock() + effect.plan.spec.longest_seconds
     assert desk.store.shares()[0].expires_at == held.expires_at
     assert desk.book.shares == 1
 
@@ -110,7 +110,7 @@ async def test_a_share_lives_as_long_as_its_round(make: Callable[[], Desk]) -> N
 async def test_an_expired_share_is_destroyed_without_being_told(make: Callable[[], Desk]) -> None:
     desk = make()
     effect = await hold_share(desk)
-    desk.clock.seconds += effect.plan.spec.deadlines.total_seconds
+    desk.clock.seconds += effect.plan.spec.longest_seconds
     expiring = asyncio.create_task(desk.book.expire_for_ever())
     await until(lambda: not desk.book.rounds)
     assert desk.store.shares() == ()
@@ -150,7 +150,7 @@ async def test_a_round_that_cannot_be_ended_now_is_ended_later(
         HolderStore.destroy_share(desk.store, key_id)
 
     monkeypatch.setattr(desk.store, "destroy_share", fail_twice)
-    desk.clock.seconds += effect.plan.spec.deadlines.total_seconds
+    desk.clock.seconds += effect.plan.spec.longest_seconds
     expiring = asyncio.create_task(desk.book.expire_for_ever())
     await until(lambda: not desk.book.rounds)
     assert (failures, desk.store.shares()) == ([], ())
@@ -167,7 +167,7 @@ async def test_a_restart_takes_shares_up_and_destroys_the_expired(make: Callable
     held = again.book.of_key(KeyId(effect.share.key_id))
     assert held.share is not None
     assert held.share.to_bytes() == effect.share.to_bytes()
-    again.clock.seconds += effect.plan.spec.deadlines.total_seconds
+    again.clock.seconds += effect.plan.spec.longest_seconds
     late = make()
     assert await late.book.restore() == 0
     assert late.store.shares() == ()
