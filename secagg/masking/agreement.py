@@ -21,6 +21,7 @@ KEY_BYTES: Final = 32
 
 
 _ANY_PRIVATE: Final = bytes(range(KEY_BYTES))
+_FIELD_PRIME: Final = 2**255 - 19
 
 
 def public_key(private: bytes) -> bytes:
@@ -44,10 +45,13 @@ def agree(private: bytes, peer_public: bytes) -> bytes:
 
 
 def verify_public_key(key: bytes) -> None:
-    """Raise `MessageError` unless secrets can be agreed with this X25519 key: points of low order give the same to everybody.
+    """Raise `MessageError` unless this is the one form of an X25519 key that secrets can be agreed with.
 
-    Whether a point has low order does not depend on the private key, so any serves to find out.
+    Points of low order give the same secret to everybody; whether a point is one does not depend on the private key, so any
+    serves to find out. Numbers from 2^255 - 19 up are second forms of others (RFC 7748, section 5).
     """
+    if int.from_bytes(key, "little") >= _FIELD_PRIME:
+        raise MessageError("an X25519 public key is not in its canonical form")
     agree(_ANY_PRIVATE, key)
 
 

@@ -6,7 +6,9 @@ order, each joined to the k/2 nearest on either side. Why nobody learns more tha
 the coordinator says about who dropped out:
 
 1. One survivor set. q clients must have signed a set before an honest client reveals anything. 2q > n + C, so any two sets
-   with q signers share an honest signer, who signs once: there is one set.
+   with q signers share an honest signer, who signs once: there is one set. q is no less than ``min_contributors`` either: a
+   survivor that did not sign may be a ghost, an honest client's join from another roster of the same plan, whose mask key is
+   open there, so only signers count.
 2. Never both secrets of a client. An honest neighbour gives one kind of share, a corrupt one both: t shares of each kind
    would take 2t <= k + c_i, with c_i the corrupt among the k neighbours.
 3. One component. Pair masks cancel within a component of the graph of honest survivors, so a part S without an edge to the
@@ -95,7 +97,7 @@ def plan_numbers(clients: int, *, corrupt_fraction: float, dropout_fraction: flo
         dropped=dropped,
         neighbours=neighbours,
         threshold=threshold,
-        quorum=quorum_of(clients, corrupt),
+        quorum=max(quorum_of(clients, corrupt), min_contributors),
     )
 
 
@@ -129,6 +131,7 @@ def verify_numbers(numbers: Numbers, *, corrupt_fraction: float, min_contributor
     _require(1 <= t <= k, f"threshold {t} of {k} neighbours: choose 1 to {k}")
     _require(q <= n, f"quorum {q} is more than the {n} clients")
     _require(2 * q > n + corrupt, f"quorum {q} of {n} clients with {corrupt} corrupt: at least {quorum_of(n, corrupt)}")
+    _require(q >= min_contributors, f"quorum {q} is below the {min_contributors} contributors that a sum must have")
     _require_honest(n, corrupt_fraction, min_contributors)
     _require_safe(numbers)
 
@@ -239,7 +242,7 @@ def _size(clients: int, corrupt_fraction: float, dropout_fraction: float, min_co
         f"{clients} clients are fewer than min_contributors {min_contributors} or than 2",
     )
     corrupt = corrupt_count(clients, corrupt_fraction)
-    # t living neighbours, and n - D >= q: the first implies the second, as q <= t + 1.
+    # t living neighbours, and n - D >= q: the first implies the second, as quorum_of is at most t + 1, and D leaves min_contributors.
     bearable = clients - 1 - _complete_threshold(clients, corrupt)
     return _Size(clients, corrupt, dropped_count(clients, dropout_fraction, min_contributors), bearable)
 

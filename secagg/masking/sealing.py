@@ -16,12 +16,8 @@ from secagg.errors import MessageError
 from secagg.ids import ClientId, Digest
 from secagg.labels import SEALED_SHARE
 from secagg.masking.agreement import agree, derive_key
-from secagg.masking.shamir import SHARE_BYTES, decode_share, encode_share
+from secagg.masking.shamir import PAIR_BYTES, SHARE_BYTES, decode_share, encode_share
 from secagg.masking.stream import Words
-
-PAIR_BYTES: Final = 2 * SHARE_BYTES
-TAG_BYTES: Final = 16
-SEALED_PAIR_BYTES: Final = PAIR_BYTES + TAG_BYTES
 
 # A key serves one message: it is bound to plan, roster, sender and receiver, in that direction, and
 # what a client seals in that context follows from its seed, so a repetition is the same message.

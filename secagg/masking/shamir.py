@@ -20,6 +20,10 @@ PRIME: Final = (1 << 31) - 1
 LIMBS: Final = 9
 SECRET_BYTES: Final = 32
 SHARE_BYTES: Final = 4 * LIMBS
+PAIR_BYTES: Final = 2 * SHARE_BYTES
+TAG_BYTES: Final = 16
+SEALED_PAIR_BYTES: Final = PAIR_BYTES + TAG_BYTES
+"""What `sealing.seal` makes of a pair of shares; here, where the coordinator may look."""
 
 _LIMB_BITS: Final = 30
 _LIMB_BOUNDS: Final = np.array([1 << _LIMB_BITS] * (LIMBS - 1) + [1 << 16], dtype=np.uint64)

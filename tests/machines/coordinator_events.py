@@ -26,7 +26,7 @@ from secagg.roles.coordinator.events import (
     SumOpened,
     UploadVerified,
 )
-from secagg.roles.coordinator.state import RoundState
+from secagg.roles.coordinator.state import CkksRoundState
 
 HOLDERS = tuple(HolderId(f"holder-{number}") for number in range(1, 6))
 CLIENTS = tuple(ClientId(name) for name in ("alice", "bob", "carol", "dave"))
@@ -41,7 +41,7 @@ SPEC = JobSpec(
     min_contributors=2,
     max_clients=4,
 )
-GROUP = SPEC.protocol.group(HOLDERS)
+GROUP = SPEC.ckks.group(HOLDERS)
 PLAN = RoundPlan(spec=SPEC, round=RoundNumber(1), protocol=CkksRound(key_id=KEY_ID, group=GROUP))
 CEREMONY = CeremonyPlan(spec=SPEC, round=RoundNumber(1), attempt=1, group=GROUP)
 
@@ -87,14 +87,14 @@ def join(client: ClientId, **changes: object) -> JoinReceived:
     return JoinReceived(join=Authenticated(message=message, party=by_client(message), signed=SIGNED))
 
 
-def seal(state: RoundState, holder: HolderId, **changes: object) -> SealReceived:
+def seal(state: CkksRoundState, holder: HolderId, **changes: object) -> SealReceived:
     message = RosterSeal(key_id=KEY_ID, roster_digest=state.roster_digest or digest("no roster"), holder=holder)
     message = replace(message, **changes)  # type: ignore[arg-type]
     party = Party(role=Role.KEY_HOLDER, name=holder)
     return SealReceived(seal=Authenticated(message=message, party=party, signed=SIGNED))
 
 
-def upload(state: RoundState, client: ClientId, **changes: object) -> UploadVerified:
+def upload(state: CkksRoundState, client: ClientId, **changes: object) -> UploadVerified:
     parameters = PLAN.parameters
     message = Upload(
         plan_digest=PLAN.digest,
@@ -112,7 +112,7 @@ def upload(state: RoundState, client: ClientId, **changes: object) -> UploadVeri
     return UploadVerified(upload=Authenticated(message=message, party=by_client(message), signed=SIGNED))
 
 
-def approval(state: RoundState, holder: HolderId, **changes: object) -> ApprovalReceived:
+def approval(state: CkksRoundState, holder: HolderId, **changes: object) -> ApprovalReceived:
     message = Approval(key_id=KEY_ID, request_digest=state.request_digest or digest("no request"), holder=holder)
     message = replace(message, **changes)  # type: ignore[arg-type]
     party = Party(role=Role.KEY_HOLDER, name=holder)
@@ -123,8 +123,8 @@ class World:
     """A round that is moved on by events; what the machine asked for last is in `effects`."""
 
     def __init__(self) -> None:
-        first = rules.begin(SPEC, RoundNumber(1))
-        self.state: RoundState = first.state
+        first = rules.begin(SPEC, RoundNumber(1), nonce=bytes(32))
+        self.state: CkksRoundState = first.state
         self.effects: tuple[Effect, ...] = first.effects
 
     def happens(self, event: Event) -> None:

@@ -38,7 +38,7 @@ from secagg.roles.coordinator.events import (
     SumOpened,
     UploadRefused,
 )
-from secagg.roles.coordinator.state import RoundState
+from secagg.roles.coordinator.state import CkksRoundState
 from secagg.roles.key_holder import opening
 from secagg.roles.key_holder.opening import ApprovalAsked, DecryptionAsked, OpeningState, RosterOffered
 from secagg.roles.key_holder.request import ComputedHalf, Request
@@ -59,7 +59,7 @@ from tests.machines.coordinator_events import (
 
 AGAIN_SECONDS = 20.0
 CALL_SECONDS = 60.0
-THRESHOLD = PLAN.protocol.group.threshold
+THRESHOLD = PLAN.ckks.group.threshold
 
 
 class ClientFate(Enum):
@@ -98,7 +98,7 @@ class Simulation:
     weather: Weather
     clients: dict[ClientId, ClientFate]
     holders: dict[HolderId, HolderFate]
-    state: RoundState = field(init=False)
+    state: CkksRoundState = field(init=False)
     now: float = 0.0
     opened: list[tuple[HolderId, ...]] = field(default_factory=list)
     approved: dict[HolderId, set[Digest]] = field(default_factory=dict)
@@ -111,11 +111,11 @@ class Simulation:
             holder: OpeningState(holder=holder, policy=HolderPolicy(), ceremony=CEREMONY, key_id=KEY_ID)
             for holder in self.holders
         }
-        first = rules.begin(SPEC, PLAN.round)
+        first = rules.begin(SPEC, PLAN.round, nonce=bytes(32))
         self.state = first.state
         self._carry_out(first.effects)
 
-    def run(self) -> RoundState:
+    def run(self) -> CkksRoundState:
         """Run to the end of the round, or until nothing happens any more."""
         self._later(self.random.uniform(0, 5), lambda: self._happens(certified()))
         for client in self.clients:

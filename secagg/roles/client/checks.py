@@ -56,7 +56,7 @@ def verify_ceremony(plan: RoundPlan, bundle: PublicKeyBundle) -> None:
         raise FaultyCoordinatorError("the key was made for another job, or for the job with other numbers")
     if ceremony.round != plan.round:
         raise FaultyCoordinatorError(f"the key was made for round {ceremony.round}, not for round {plan.round}")
-    if ceremony.group != plan.protocol.group:
+    if ceremony.group != plan.ckks.group:
         raise FaultyCoordinatorError("the key was made by other key holders than the plan names")
 
 
@@ -74,7 +74,7 @@ def verify_hellos(bundle: PublicKeyBundle) -> None:
 def verify_statements(plan: RoundPlan, bundle: PublicKeyBundle, context: Digest, key_digest: Digest) -> None:
     """Raise `FaultyCoordinatorError` unless every holder of the group vouches for this key, id, ceremony and context."""
     statements = [one.message for one in bundle.statements]
-    _verify_signers(plan.protocol.group, statements, "key statements")
+    _verify_signers(plan.ckks.group, statements, "key statements")
     for one in statements:
         _verify_statement(one, plan, bundle, context, key_digest)
 
@@ -83,7 +83,7 @@ def _verify_statement(
     one: KeyStatement, plan: RoundPlan, bundle: PublicKeyBundle, context: Digest, key_digest: Digest
 ) -> None:
     for said, due, what in (
-        (one.key_id, plan.protocol.key_id, "another key id"),
+        (one.key_id, plan.ckks.key_id, "another key id"),
         (one.ceremony_digest, bundle.plan.digest, "a key of another ceremony"),
         (one.context, context, "a key made from other hellos"),
         (one.public_key_digest, key_digest, "another public key"),
@@ -116,7 +116,7 @@ def verify_roster(plan: RoundPlan, policy: ClientPolicy, own: Join, roster: Froz
     joins = [one.message for one in roster.joins]
     if roster.plan_digest != plan.digest or any(join.plan_digest != plan.digest for join in joins):
         raise FaultyCoordinatorError("the roster, or a join in it, belongs to another plan")
-    _verify_ordered([join.client for join in joins], "roster")
+    verify_ordered([join.client for join in joins], "roster")
     if own not in joins:
         raise FaultyCoordinatorError(f"the roster does not hold the join of {own.client} as it was sent")
     if len({join.commitment for join in joins}) != len(joins):
@@ -128,7 +128,8 @@ def verify_roster(plan: RoundPlan, policy: ClientPolicy, own: Join, roster: Froz
     verify_seals(plan, transcript.roster_digest(plan.digest, joins), roster.seals)
 
 
-def _verify_ordered(clients: Sequence[ClientId], what: str) -> None:
+def verify_ordered(clients: Sequence[ClientId], what: str) -> None:
+    """Raise `FaultyCoordinatorError` unless the names ascend: nobody twice."""
     if any(first >= second for first, second in pairwise(clients)):
         raise FaultyCoordinatorError(f"the {what} names a client twice, or not in the order of the names")
 
@@ -149,7 +150,7 @@ def verify_result(
         raise FaultyCoordinatorError(f"the result is signed by {result.party}, not by {coordinator}")
     if message.plan_digest != plan.digest or message.roster_digest != roster_digest:
         raise FaultyCoordinatorError("the result belongs to another round, or to another roster")
-    _verify_ordered(message.contributors, "list of contributors")
+    verify_ordered(message.contributors, "list of contributors")
     strangers = sorted(set(message.contributors) - set(roster))
     if strangers:
         raise FaultyCoordinatorError(f"the result counts {', '.join(strangers)}, not in the roster")

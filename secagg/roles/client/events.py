@@ -10,14 +10,15 @@ from secagg.messages.ceremony import PublicKeyBundle
 from secagg.messages.round import FrozenRoster, Join, Result, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import RoundPlan
+from secagg.roles.client.masking.events import MaskingEffect, MaskingEvent
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOffered:
-    """The coordinator shows a round that can be joined, and its key."""
+    """The coordinator shows a round that can be joined, and in ``ckks`` its key."""
 
     plan: RoundPlan
-    bundle: PublicKeyBundle
+    bundle: PublicKeyBundle | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,8 @@ class RoundEnded:
     need: int | None = None
 
 
-Event = PlanOffered | CiphertextReady | JoinRefused | RosterFrozen | UploadAccepted | ResultPublished | RoundEnded
+CkksEvent = PlanOffered | CiphertextReady | JoinRefused | RosterFrozen | UploadAccepted | ResultPublished | RoundEnded
+Event = CkksEvent | MaskingEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,4 +122,4 @@ class Fail:
     need: int | None = None
 
 
-Effect = AwaitRound | BuildKey | SendJoin | SendUpload | AwaitResult | DeliverResult | Fail
+Effect = AwaitRound | BuildKey | SendJoin | SendUpload | AwaitResult | DeliverResult | Fail | MaskingEffect

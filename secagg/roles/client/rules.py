@@ -6,10 +6,11 @@ A handler that raises leaves the state as it was; after `FaultyCoordinatorError`
 from __future__ import annotations
 
 from secagg import transcript
-from secagg.errors import UsageError
+from secagg.errors import FaultyCoordinatorError, UsageError
 from secagg.identity import Party, Role
 from secagg.ids import NONCE_BYTES, ClientId, Digest, JobId
 from secagg.messages.round import Join, Upload
+from secagg.plan import MaskingRound
 from secagg.policy import ClientPolicy
 from secagg.roles.client.checks import checked_key, mean_bytes, verify_mean, verify_offer, verify_result, verify_roster
 from secagg.roles.client.events import (
@@ -30,6 +31,8 @@ from secagg.roles.client.events import (
     SendUpload,
     UploadAccepted,
 )
+from secagg.roles.client.masking import rules as masking
+from secagg.roles.client.masking.state import KeysShown
 from secagg.roles.client.state import (
     ClientPhase,
     ClientState,
@@ -61,7 +64,7 @@ def begin(*, client: ClientId, coordinator: Party, policy: ClientPolicy, job: Jo
 
 
 def plan_offered(state: Offered, event: PlanOffered) -> ClientStep:
-    """5.1: hold plan and key against the job, the policy and the holders' own signatures.
+    """5.1 and 10.1: hold the plan against job and policy, and a key against the holders' own signatures.
 
     Raises:
         PolicyError: the plan is weaker than the policy.
@@ -70,6 +73,10 @@ def plan_offered(state: Offered, event: PlanOffered) -> ClientStep:
     plan = event.plan
     verify_offer(plan, job=state.job, after_round=state.after_round)
     state.policy.check(plan)
+    if isinstance(plan.protocol, MaskingRound):
+        return masking.planned(state, plan)
+    if event.bundle is None:
+        raise FaultyCoordinatorError("it offers a round without its key")
     public_key = checked_key(plan, event.bundle)
     checked = KeyChecked(**vars(state), plan=plan)
     return Step(state=checked, effects=(BuildKey(plan=plan, public_key=public_key),))
@@ -81,7 +88,7 @@ def ciphertext_ready(state: KeyChecked, event: CiphertextReady) -> ClientStep:
         raise UsageError(f"a nonce has {NONCE_BYTES} bytes")
     commitment = transcript.ciphertext_commitment(
         plan_digest=state.plan.digest,
-        key_id=state.plan.protocol.key_id,
+        key_id=state.plan.ckks.key_id,
         client=state.client,
         nonce=event.nonce,
         root_c0=event.root_c0,
@@ -92,8 +99,8 @@ def ciphertext_ready(state: KeyChecked, event: CiphertextReady) -> ClientStep:
     return Step(state=joined, effects=(SendJoin(join=join),))
 
 
-def join_refused(state: Joined, _event: JoinRefused) -> ClientStep:
-    """Go on to the next round: nothing of the update was sent, and its ciphertext is made anew."""
+def join_refused(state: Joined | KeysShown, _event: JoinRefused) -> ClientStep:
+    """Go on to the next round: nothing of the update was sent, and its ciphertext or its masks are made anew."""
     return begin(
         client=state.client,
         coordinator=state.coordinator,
@@ -165,6 +172,9 @@ MACHINE: Machine[ClientState, Event, Effect] = Machine(
         (_P.UPLOADING, RoundEnded): round_ended,
         (_P.WAITING, ResultPublished): result_published,
         (_P.WAITING, RoundEnded): round_ended,
+        (_P.KEYS_SHOWN, JoinRefused): join_refused,
+        **masking.MOVES,
+        **{(phase, RoundEnded): round_ended for phase in masking.ENDING},
     },
 )
 

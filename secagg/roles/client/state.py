@@ -14,13 +14,22 @@ from secagg.policy import ClientPolicy
 
 
 class ClientPhase(Enum):
-    """How far a client is with one update; the last two are its ends."""
+    """How far a client is with one update; the last two are its ends. PLANNED to AWAITING_SUM are of masking rounds."""
 
     OFFERED = "offered"
     KEY_CHECKED = "key-checked"
     JOINED = "joined"
     UPLOADING = "uploading"
     WAITING = "waiting"
+    PLANNED = "planned"
+    KEYS_SHOWN = "keys-shown"
+    SHARING = "sharing"
+    MASKING = "masking"
+    VECTOR_SENT = "vector-sent"
+    VECTOR_COUNTED = "vector-counted"
+    CONFIRMING = "confirming"
+    REVEALED = "revealed"
+    AWAITING_SUM = "awaiting-sum"
     DONE = "done"
     FAILED = "failed"
 

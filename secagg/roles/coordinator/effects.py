@@ -48,6 +48,11 @@ class OpenSum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnmaskSum:
+    """Recover the secrets behind the masks from the shares that are there, and take the masks off the sum."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishResult:
     """Sign the result; it is shown once the state is stored."""
 
@@ -104,6 +109,7 @@ Effect = (
     | AskApprovals
     | AskDecryption
     | OpenSum
+    | UnmaskSum
     | PublishResult
     | AbortRound
     | SetDeadline

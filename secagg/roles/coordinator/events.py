@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from secagg.ids import ClientId, Digest, HolderId
 from secagg.messages.ceremony import PublicKeyBundle
+from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
 from secagg.messages.round import Approval, HolderStatus, HolderVerdict, Join, Phase, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
 from secagg.plan import RoundPlan
@@ -34,7 +35,7 @@ class KeyFailed:
 class JoinReceived:
     """A client wants to take part."""
 
-    join: Authenticated[Join]
+    join: Authenticated[Join] | Authenticated[MaskingJoin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,56 @@ class OpeningFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharesReceived:
+    """A client sent its sealed shares."""
+
+    shares: Authenticated[Shares]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorVerified:
+    """The driver has held the spooled vector against the digest that its client signed."""
+
+    upload: Authenticated[MaskedUpload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmationReceived:
+    """A survivor signed the set of survivors."""
+
+    confirmation: Authenticated[Confirmation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmaskingReceived:
+    """A survivor revealed its shares."""
+
+    unmasking: Authenticated[Unmasking]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumUnmasked:
+    """The masks are off. ``total_weight`` in the callers' units; ``liars`` revealed shares that do not fit."""
+
+    total_weight: float
+    mean_digest: Digest
+    mean_bytes: int
+    liars: tuple[ClientId, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmaskingFailed:
+    """The shares did not give the secrets of the roster.
+
+    ``can_wait``: other shares may help; ``used``: how many unmaskings were looked at, for more may have come meanwhile.
+    """
+
+    reason: str
+    can_wait: bool
+    used: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeadlinePassed:
     """The time of a phase is over; without effect when the round has left that phase."""
 
@@ -129,7 +180,7 @@ class CancelRequested:
     reason: str
 
 
-Event = (
+CkksEvent = (
     KeyCertified
     | KeyFailed
     | JoinReceived
@@ -146,3 +197,17 @@ Event = (
     | DeadlinePassed
     | CancelRequested
 )
+MaskingEvent = (
+    JoinReceived
+    | SharesReceived
+    | VectorVerified
+    | UploadRefused
+    | ConfirmationReceived
+    | UnmaskingReceived
+    | GraceOver
+    | SumUnmasked
+    | UnmaskingFailed
+    | DeadlinePassed
+    | CancelRequested
+)
+Event = CkksEvent | MaskingEvent

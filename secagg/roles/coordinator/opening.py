@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from secagg.errors import FaultyKeyHolderError
 from secagg.ids import HolderId
-from secagg.messages.round import Approval, HolderVerdict, Phase, Result
-from secagg.roles.coordinator.effects import AskDecryption, Audit, OpenSum, PublishResult, SetDeadline, SetGrace
-from secagg.roles.coordinator.ending import RoundStep, abort, clean_up, stored, unchanged
+from secagg.messages.round import Approval, HolderVerdict, Phase
+from secagg.roles.coordinator.effects import AskDecryption, Audit, OpenSum, SetDeadline, SetGrace
+from secagg.roles.coordinator.ending import CkksStep, abort, published, result_of, stored, too_light, unchanged
 from secagg.roles.coordinator.events import (
     AnswerReceived,
     ApprovalReceived,
@@ -20,14 +19,14 @@ from secagg.roles.coordinator.events import (
     OpeningFailed,
     SumOpened,
 )
-from secagg.roles.coordinator.state import RoundState, accounts, named
+from secagg.roles.coordinator.state import CkksRoundState, accounts, named
 
 GRACE_SECONDS = 2.0
 """How long answers beyond t + 1 are waited for: t + 1 detect a liar, t + 2 name it."""
 _WEIGHT_DEVIATIONS = 8.0
 
 
-def approval_received(state: RoundState, event: ApprovalReceived) -> RoundStep:
+def approval_received(state: CkksRoundState, event: ApprovalReceived) -> CkksStep:
     """Count an approval; the quorum starts the decryption."""
     approval = event.approval.message
     _check_approval(state, approval)
@@ -40,17 +39,17 @@ def approval_received(state: RoundState, event: ApprovalReceived) -> RoundStep:
     return _start_decryption(approved)
 
 
-def _check_approval(state: RoundState, approval: Approval) -> None:
+def _check_approval(state: CkksRoundState, approval: Approval) -> None:
     holder = approval.holder
     if holder not in state.group.holders:
         raise FaultyKeyHolderError(holder, "it approved, and does not hold this key")
-    if approval.key_id != state.certified.protocol.key_id:
+    if approval.key_id != state.certified.ckks.key_id:
         raise FaultyKeyHolderError(holder, "it approved for another key")
     if approval.request_digest != state.request_digest:
         raise FaultyKeyHolderError(holder, "it approved another set of contributions")
 
 
-def _start_decryption(state: RoundState) -> RoundStep:
+def _start_decryption(state: CkksRoundState) -> CkksStep:
     holders = frozenset(state.approvals)
     asking = replace(state, phase=Phase.DECRYPTING, asked=holders)
     deadline = SetDeadline(phase=Phase.DECRYPTING, seconds=state.spec.deadlines.decrypting_seconds)
@@ -58,12 +57,12 @@ def _start_decryption(state: RoundState) -> RoundStep:
     return stored(asking, deadline, _ask(asking, holders), audit)
 
 
-def _ask(state: RoundState, holders: frozenset[HolderId]) -> AskDecryption:
+def _ask(state: CkksRoundState, holders: frozenset[HolderId]) -> AskDecryption:
     quorum = tuple(state.approvals.values())[: state.group.quorum]
     return AskDecryption(approvals=quorum, holders=tuple(sorted(holders)))
 
 
-def late_approval(state: RoundState, event: ApprovalReceived) -> RoundStep:
+def late_approval(state: CkksRoundState, event: ApprovalReceived) -> CkksStep:
     """Ask a holder that approved after the quorum too: its answer may name a liar."""
     approval = event.approval.message
     _check_approval(state, approval)
@@ -76,14 +75,14 @@ def late_approval(state: RoundState, event: ApprovalReceived) -> RoundStep:
     return stored(approved, _ask(approved, more))
 
 
-def holder_silent(state: RoundState, event: HolderSilent) -> RoundStep:
+def holder_silent(state: CkksRoundState, event: HolderSilent) -> CkksStep:
     """Say that a holder cannot be reached, and wait for it all the same."""
     if event.holder not in state.group.holders or event.holder in state.lost:
         return unchanged(state)
     return stored(state.with_verdict(event.holder, HolderVerdict.UNREACHABLE, event.reason))
 
 
-def holder_lost(state: RoundState, event: HolderLost) -> RoundStep:
+def holder_lost(state: CkksRoundState, event: HolderLost) -> CkksStep:
     """Give up waiting for a holder; end the round when too few are left."""
     if event.holder not in state.group.holders or event.holder in state.lost:
         return unchanged(state)
@@ -93,19 +92,19 @@ def holder_lost(state: RoundState, event: HolderLost) -> RoundStep:
     return replace(step, effects=(*step.effects, Audit(event="holder-lost", details=details)))
 
 
-def _go_on_without(left: RoundState) -> RoundStep:
+def _go_on_without(left: CkksRoundState) -> CkksStep:
     have = len(frozenset(left.group.holders) - left.lost)
     if have < left.group.quorum:
         return _abort_approving(left, "too few key holders can approve", have)
     return stored(left)
 
 
-def _abort_approving(state: RoundState, reason: str, have: int) -> RoundStep:
+def _abort_approving(state: CkksRoundState, reason: str, have: int) -> CkksStep:
     missing = sorted(frozenset(state.group.holders) - frozenset(state.approvals))
     return abort(state, f"{reason}: {accounts(state, missing)}", have, state.group.quorum)
 
 
-def approving_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+def approving_deadline(state: CkksRoundState, event: DeadlinePassed) -> CkksStep:
     """End the round: the quorum did not come in time."""
     if event.phase is not Phase.APPROVING:
         return unchanged(state)
@@ -115,7 +114,7 @@ def approving_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
     return _abort_approving(late, "too few approvals in time", len(state.approvals))
 
 
-def answer_received(state: RoundState, event: AnswerReceived) -> RoundStep:
+def answer_received(state: CkksRoundState, event: AnswerReceived) -> CkksStep:
     """Take note of an answer, and open the sum when there are enough."""
     holder = event.holder
     if holder not in state.asked:
@@ -129,14 +128,14 @@ def answer_received(state: RoundState, event: AnswerReceived) -> RoundStep:
     return step
 
 
-def grace_over(state: RoundState, _event: GraceOver) -> RoundStep:
+def grace_over(state: CkksRoundState, _event: GraceOver) -> CkksStep:
     """Open with t + 1 answers when the others take their time."""
     if state.opening or len(state.usable) <= state.group.threshold or state.usable == state.failed_with:
         return unchanged(state)
     return _open(state)
 
 
-def _consider(state: RoundState) -> RoundStep:
+def _consider(state: CkksRoundState) -> CkksStep:
     """Open, wait, or give up, by the answers that are there and those that may still come."""
     if state.opening:
         return stored(state)
@@ -149,12 +148,12 @@ def _consider(state: RoundState) -> RoundStep:
     return stored(state)
 
 
-def _open(state: RoundState) -> RoundStep:
+def _open(state: CkksRoundState) -> CkksStep:
     usable = tuple(holder for holder in state.group.holders if holder in state.usable)
     return stored(replace(state, opening=True, failed_with=state.usable), OpenSum(holders=usable))
 
 
-def _abort_decrypting(state: RoundState) -> RoundStep:
+def _abort_decrypting(state: CkksRoundState) -> CkksStep:
     usable, t = state.usable, state.group.threshold
     if len(usable) >= t:
         reason = f"the answers of {named(usable)} do not belong together, and no other holder answered"
@@ -163,7 +162,7 @@ def _abort_decrypting(state: RoundState) -> RoundStep:
     return abort(state, f"too few key holders answered: {accounts(state, missing)}", len(usable), t)
 
 
-def decrypting_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+def decrypting_deadline(state: CkksRoundState, event: DeadlinePassed) -> CkksStep:
     """Wait for nobody any more: open with what is there, or end the round."""
     if event.phase is not Phase.DECRYPTING:
         return unchanged(state)
@@ -173,57 +172,39 @@ def decrypting_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
     return _consider(late)
 
 
-def sum_opened(state: RoundState, event: SumOpened) -> RoundStep:
+def sum_opened(state: CkksRoundState, event: SumOpened) -> CkksStep:
     """Publish the mean of an opened sum, unless it weighs too little."""
     if not state.opening:
         return unchanged(state)
-    opened = _clear(_blame(state, event.liars))
-    weight = event.total_weight
-    if not math.isfinite(weight) or weight + weight_error(state) < state.spec.min_total_weight:
-        return abort(opened, f"the total weight {weight:.6g} is below min_total_weight {state.spec.min_total_weight:g}")
-    result = _result(opened, event)
-    published = replace(opened, phase=Phase.PUBLISHED, opening=False, result=result)
+    opened = replace(_clear(_blame(state, event.liars)), opening=False)
+    reason = too_light(opened, event.total_weight, weight_error(state))
+    if reason is not None:
+        return abort(opened, reason)
+    result = result_of(
+        opened, total_weight=event.total_weight, mean_digest=event.mean_digest, mean_bytes=event.mean_bytes
+    )
     details: dict[str, str | int | float] = {
-        "contributors": len(result.contributors),
-        "mean": event.mean_digest.hex(),
-        "total_weight": weight,
+        "total_weight": event.total_weight,
         "faulty_holders": named(event.liars),
         "not_waited_for": named(opened.pending | opened.hesitating),
     }
-    audit = Audit(event="round-published", details=details)
-    # The result is signed first, so that what is stored is what will be shown.
-    effects = (PublishResult(result=result), *stored(published).effects, *clean_up(published), audit)
-    return replace(stored(published), effects=effects)
+    return published(opened, result, details)
 
 
-def _result(state: RoundState, event: SumOpened) -> Result:
-    if state.roster_digest is None:
-        raise AssertionError("a sum cannot be opened without a roster")
-    return Result(
-        plan_digest=state.certified.digest,
-        roster_digest=state.roster_digest,
-        contributors=state.contributors,
-        # Within the opening's noise of the minimum counts as the minimum: clients compare without knowing the noise.
-        total_weight=max(event.total_weight, state.spec.min_total_weight),
-        mean_digest=event.mean_digest,
-        mean_bytes=event.mean_bytes,
-    )
-
-
-def weight_error(state: RoundState) -> float:
+def weight_error(state: CkksRoundState) -> float:
     """Return how far an honest total weight may be off, in the callers' units: a sum exactly at the minimum must pass."""
     spec = state.spec
     slot = state.certified.parameters.slot_error(len(state.uploads))
     return _WEIGHT_DEVIATIONS * slot * spec.max_weight / spec.clip
 
 
-def _blame(state: RoundState, liars: tuple[HolderId, ...]) -> RoundState:
+def _blame(state: CkksRoundState, liars: tuple[HolderId, ...]) -> CkksRoundState:
     for holder in liars:
         state = state.without(holder, HolderVerdict.FAULTY, "its answer is not on the polynomial of the others")
     return state
 
 
-def _clear(state: RoundState) -> RoundState:
+def _clear(state: CkksRoundState) -> CkksRoundState:
     """Take suspicion back from those whose answers opened the sum."""
     for holder in state.usable:
         if state.holders[holder].verdict is HolderVerdict.SUSPECT:
@@ -231,7 +212,7 @@ def _clear(state: RoundState) -> RoundState:
     return state
 
 
-def opening_failed(state: RoundState, event: OpeningFailed) -> RoundStep:
+def opening_failed(state: CkksRoundState, event: OpeningFailed) -> CkksStep:
     """Drop named liars and try the rest; with suspects only, wait for another answer."""
     if not state.opening:
         return unchanged(state)

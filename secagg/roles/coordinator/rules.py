@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from secagg.ids import RoundNumber
 from secagg.messages.round import HolderStatus, HolderVerdict, Phase
-from secagg.plan import JobSpec
+from secagg.plan import JobSpec, MaskingJob
 from secagg.roles.coordinator import joining, opening, sealing, uploading
 from secagg.roles.coordinator.effects import Audit, Effect, SetDeadline
-from secagg.roles.coordinator.ending import RoundStep, abort, cancelled, stored
+from secagg.roles.coordinator.ending import CkksStep, abort, cancelled, stored
 from secagg.roles.coordinator.events import (
     AnswerReceived,
     ApprovalReceived,
@@ -26,10 +28,12 @@ from secagg.roles.coordinator.events import (
     UploadRefused,
     UploadVerified,
 )
-from secagg.roles.coordinator.state import RoundState
-from secagg.roles.machine import Machine
+from secagg.roles.coordinator.masking.rules import MASKING, begin_masking
+from secagg.roles.coordinator.masking.state import MaskingRoundState
+from secagg.roles.coordinator.state import CkksRoundState, RoundState, StateT
+from secagg.roles.machine import Machine, Step
 
-MACHINE: Machine[RoundState, Event, Effect] = Machine(
+CKKS: Machine[CkksRoundState, Event, Effect] = Machine(
     phase_of=lambda state: state.phase,
     moves={
         (Phase.KEYING, KeyCertified): joining.key_certified,
@@ -78,24 +82,34 @@ MACHINE: Machine[RoundState, Event, Effect] = Machine(
 )
 
 
-def begin(spec: JobSpec, round: RoundNumber) -> RoundStep:
-    """Start a round: its number is taken, its key is not made yet."""
-    holders = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in spec.protocol.holders}
+def begin(spec: JobSpec, round: RoundNumber, *, nonce: bytes) -> Step[Any, Effect]:
+    """Start a round. In ``ckks`` its key is not made yet; in ``masking`` it is open, its plan made unique by 32 random bytes."""
+    if isinstance(spec.protocol, MaskingJob):
+        return begin_masking(spec, round, nonce)
+    return _begin_ckks(spec, round)
+
+
+def _begin_ckks(spec: JobSpec, round: RoundNumber) -> CkksStep:
+    holders = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in spec.ckks.holders}
     deadline = SetDeadline(phase=Phase.KEYING, seconds=spec.deadlines.keying_seconds)
-    state = RoundState(spec=spec, round=round, holders=holders)
+    state = CkksRoundState(spec=spec, round=round, holders=holders)
     return stored(state, deadline, Audit(event="round-opened", details={"round": round}))
 
 
-def step(state: RoundState, event: Event) -> RoundStep:
+def step(state: RoundState, event: Event) -> Step[Any, Effect]:
     """Apply an event.
 
     Raises:
         WrongPhaseError: the event cannot happen in this phase.
         SecAggError: the sender's message is refused; the state is as it was.
     """
-    return MACHINE.step(state, event)
+    if isinstance(state, MaskingRoundState):
+        return MASKING.step(state, event)
+    if isinstance(state, CkksRoundState):
+        return CKKS.step(state, event)
+    raise AssertionError(f"no machine runs a {type(state).__name__}")
 
 
-def aborted(state: RoundState, reason: str) -> RoundState:
+def aborted(state: StateT, reason: str) -> StateT:
     """Return the round as it stands after an end that no store took note of."""
     return abort(state, reason).state

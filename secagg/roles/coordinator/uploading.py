@@ -8,13 +8,13 @@ from secagg import transcript
 from secagg.errors import ConflictError, FaultyClientError, LateError, WrongPhaseError
 from secagg.messages.round import Phase, Upload
 from secagg.roles.coordinator.effects import AskApprovals, Audit, SetDeadline
-from secagg.roles.coordinator.ending import RoundStep, abort, stored, unchanged
+from secagg.roles.coordinator.ending import CkksStep, abort, stored, unchanged
 from secagg.roles.coordinator.events import DeadlinePassed, UploadRefused, UploadVerified
 from secagg.roles.coordinator.joining import commitment_of
-from secagg.roles.coordinator.state import RoundState, digest_of_request, named
+from secagg.roles.coordinator.state import CkksRoundState, digest_of_request, named
 
 
-def check_upload(state: RoundState, upload: Upload) -> bool:
+def check_upload(state: CkksRoundState, upload: Upload) -> bool:
     """Say whether the upload is already counted; raise when it must not count.
 
     The driver asks before it takes the first byte, and the machine again before it counts.
@@ -45,7 +45,7 @@ def _is_repetition(known: Upload, upload: Upload) -> bool:
     return True
 
 
-def _check_commitment(state: RoundState, upload: Upload) -> None:
+def _check_commitment(state: CkksRoundState, upload: Upload) -> None:
     client, plan = upload.client, state.certified
     committed = commitment_of(state, client)
     if upload.plan_digest != plan.digest:
@@ -54,7 +54,7 @@ def _check_commitment(state: RoundState, upload: Upload) -> None:
         raise FaultyClientError(client, "its upload is signed for another roster")
     opened = transcript.ciphertext_commitment(
         plan_digest=plan.digest,
-        key_id=plan.protocol.key_id,
+        key_id=plan.ckks.key_id,
         client=client,
         nonce=upload.nonce,
         root_c0=upload.root_c0,
@@ -66,7 +66,7 @@ def _check_commitment(state: RoundState, upload: Upload) -> None:
         raise FaultyClientError(client, "its c1 is a copy of another client's")
 
 
-def _check_parameters(state: RoundState, upload: Upload) -> None:
+def _check_parameters(state: CkksRoundState, upload: Upload) -> None:
     parameters = state.certified.parameters
     client = upload.client
     if upload.parameters_digest != parameters.digest():
@@ -79,7 +79,7 @@ def _check_parameters(state: RoundState, upload: Upload) -> None:
         raise FaultyClientError(client, f"{upload.chunks} chunks, the plan has {parameters.chunks}")
 
 
-def upload_verified(state: RoundState, event: UploadVerified) -> RoundStep:
+def upload_verified(state: CkksRoundState, event: UploadVerified) -> CkksStep:
     """Count a contribution, once."""
     upload = event.upload.message
     if check_upload(state, upload):
@@ -88,7 +88,7 @@ def upload_verified(state: RoundState, event: UploadVerified) -> RoundStep:
     return _closed_if_complete(counted)
 
 
-def upload_refused(state: RoundState, event: UploadRefused) -> RoundStep:
+def upload_refused(state: CkksRoundState, event: UploadRefused) -> CkksStep:
     """Reject the sender of wrong bytes; the round goes on for the others."""
     commitment_of(state, event.client)
     if event.client in state.uploads or event.client in state.refused:
@@ -99,29 +99,29 @@ def upload_refused(state: RoundState, event: UploadRefused) -> RoundStep:
     return replace(step, effects=(*step.effects, audit))
 
 
-def upload_late(state: RoundState, event: UploadVerified) -> RoundStep:
+def upload_late(state: CkksRoundState, event: UploadVerified) -> CkksStep:
     """Answer a repetition; refuse everything else, however complete."""
     check_upload(state, event.upload.message)
     return unchanged(state)
 
 
-def refusal_late(state: RoundState, _event: UploadRefused) -> RoundStep:
+def refusal_late(state: CkksRoundState, _event: UploadRefused) -> CkksStep:
     """A verification that ended after the uploads were closed changes nothing: nothing was counted."""
     return unchanged(state)
 
 
-def uploading_deadline(state: RoundState, event: DeadlinePassed) -> RoundStep:
+def uploading_deadline(state: CkksRoundState, event: DeadlinePassed) -> CkksStep:
     """Go on with what arrived in time."""
     return _close(state) if event.phase is Phase.UPLOADING else unchanged(state)
 
 
-def _closed_if_complete(state: RoundState) -> RoundStep:
+def _closed_if_complete(state: CkksRoundState) -> CkksStep:
     if len(state.uploads) + len(state.refused) < len(state.joins):
         return stored(state)
     return _close(state)
 
 
-def _close(state: RoundState) -> RoundStep:
+def _close(state: CkksRoundState) -> CkksStep:
     have, need = len(state.uploads), state.spec.min_contributors
     if have < need:
         missing = named(set(state.joins) - set(state.uploads))

@@ -13,6 +13,7 @@ from secagg.masking.planner import (
     corrupt_count,
     dropped_count,
     plan_numbers,
+    quorum_of,
     split_tail,
     verify_feasible,
     verify_numbers,
@@ -89,8 +90,13 @@ def test_two_quorums_share_an_honest_client_and_the_living_are_one(
     clients: int, corrupt: float, dropout: float
 ) -> None:
     numbers = planned(clients, corrupt, dropout)
-    assert 2 * (numbers.quorum - 1) <= clients + numbers.corrupt < 2 * numbers.quorum
+    overlapping = quorum_of(clients, numbers.corrupt)
+    assert 2 * (overlapping - 1) <= clients + numbers.corrupt < 2 * overlapping
+    # Every survivor that signs is no ghost, so as many sign as a sum must have contributors.
+    assert numbers.quorum == max(overlapping, clients - dropped_count(clients, dropout, 0))
     assert clients - numbers.dropped >= numbers.quorum
+    fewer = plan_numbers(clients, corrupt_fraction=corrupt, dropout_fraction=dropout, min_contributors=overlapping)
+    assert fewer.quorum == overlapping
 
 
 def test_a_thousand_clients_need_about_a_hundred_neighbours() -> None:
@@ -152,6 +158,12 @@ WEAKENED = [
     (1000, {"neighbours": 2, "threshold": 1}, "threshold 1 of 2"),
     (1000, {"quorum": 525}, "quorum 525"),
 ]
+
+
+def test_fewer_signers_than_contributors_are_refused() -> None:
+    numbers = planned(20, 0.05, 0.1)
+    with pytest.raises(PlanError, match="quorum 17 is below the 18 contributors"):
+        verify_numbers(replace(numbers, quorum=17), corrupt_fraction=0.05, min_contributors=18)
 
 
 @pytest.mark.parametrize(("clients", "change", "named"), WEAKENED)

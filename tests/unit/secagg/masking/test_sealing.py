@@ -8,7 +8,8 @@ import pytest
 from secagg.errors import MessageError
 from secagg.ids import ClientId, Digest
 from secagg.masking.agreement import public_key
-from secagg.masking.sealing import PAIR_BYTES, SEALED_PAIR_BYTES, decode_pair, encode_pair, open_sealed, seal
+from secagg.masking.sealing import decode_pair, encode_pair, open_sealed, seal
+from secagg.masking.shamir import PAIR_BYTES, SEALED_PAIR_BYTES
 
 ALICE, BOB, EVE = b"a" * 32, b"b" * 32, b"e" * 32
 CONTEXT: dict[str, Any] = {
