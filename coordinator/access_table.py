@@ -13,6 +13,7 @@ _READERS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 _CALLERS: Final = frozenset({Role.CLIENT, Role.OPERATOR, Role.AUDITOR})
 
 CLIENT_SERVICE: Final = "secagg.wire.v1.ClientService"
+MASKING_SERVICE: Final = "secagg.wire.v1.MaskingService"
 OPERATOR_SERVICE: Final = "secagg.wire.v1.OperatorService"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 REFLECTION_SERVICE: Final = "grpc.reflection.v1alpha.ServerReflection"
@@ -27,6 +28,17 @@ _ROLES: Final = {
         "CompleteUpload": _CLIENTS,
         "WaitForResult": _CLIENTS,
         "DownloadMean": _CLIENTS,
+    },
+    MASKING_SERVICE: {
+        "SendShares": _CLIENTS,
+        "WaitForShares": _CLIENTS,
+        "GetVectorOffset": _CLIENTS,
+        "UploadVector": _CLIENTS,
+        "CompleteVector": _CLIENTS,
+        "WaitForSurvivors": _CLIENTS,
+        "Confirm": _CLIENTS,
+        "WaitForConfirmations": _CLIENTS,
+        "Unmask": _CLIENTS,
     },
     OPERATOR_SERVICE: {
         "CreateJob": _OPERATORS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from coordinator.contracts import Limits
 from secagg.config import Address, LogSettings, PartyName, Settings, SettingsPath, load_settings
@@ -13,6 +13,13 @@ from secagg.config import Address, LogSettings, PartyName, Settings, SettingsPat
 ENV_PREFIX: Final = "SECAGG_COORDINATOR_"
 DATABASE_FILE: Final = "coordinator.db"
 BLOBS_DIRECTORY: Final = "blobs"
+FEWEST_HOLDERS: Final = 3
+
+
+def _none_or_enough(holders: dict[str, str]) -> dict[str, str]:
+    if 0 < len(holders) < FEWEST_HOLDERS:
+        raise ValueError(f"name at least {FEWEST_HOLDERS} key holders, or none where all jobs run masking")
+    return holders
 
 
 class LimitSettings(Settings):
@@ -31,7 +38,7 @@ class CoordinatorSettings(Settings):
         identity: the directory that ``secagg pki issue coordinator NAME`` made.
         data_dir: where database and blobs stand; made with mode 0700.
         database_url: an SQLAlchemy URL; ``coordinator.db`` in ``data_dir`` when left out.
-        key_holders: ``host:port`` of every key holder by the name in its certificate.
+        key_holders: ``host:port`` of every key holder by the name in its certificate; none where all jobs run ``masking``.
         limits: bounds.
         grace_seconds: how long running calls and rounds may go on after SIGTERM.
         metrics_listen: ``host:port`` of Prometheus metrics; none when left out.
@@ -42,7 +49,7 @@ class CoordinatorSettings(Settings):
     identity: SettingsPath
     data_dir: SettingsPath
     database_url: str | None = None
-    key_holders: Annotated[dict[PartyName, Address], Field(min_length=3)]
+    key_holders: Annotated[dict[PartyName, Address], AfterValidator(_none_or_enough)] = Field(default_factory=dict)
     limits: LimitSettings = LimitSettings()
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     metrics_listen: Address | None = None

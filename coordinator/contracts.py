@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from secagg.ids import ClientId, HolderId, JobId, RoundNumber
 from secagg.messages.job import JobState, JobStatus
-from secagg.messages.round import RoundStatus
+from secagg.messages.round import Phase, RoundStatus
 from secagg.plan import JobSpec
 from secagg.transport import TlsIdentity
 
@@ -64,12 +64,13 @@ class ContributionState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ContributionRecord:
-    """One client's part in a round. ``join`` and ``upload``: wire bytes of the ``Signed`` message."""
+    """One client's part in a round. ``join``, ``upload``, ``confirmation``: wire bytes of the ``Signed`` message."""
 
     client: ClientId
     state: ContributionState
     join: bytes
     upload: bytes | None = None
+    confirmation: bytes | None = None
     reason: str = ""
 
 
@@ -86,7 +87,8 @@ class HolderRecord:
 class RoundRecord:
     """Everything of a round that outlives it.
 
-    ``key``: wire bytes of the ``PublicKeyBundle``; ``roster``: of the ``FrozenRoster``; ``result``: of the ``Signed`` result.
+    ``key``: wire bytes of the ``PublicKeyBundle``; ``roster``: of the ``FrozenRoster`` or, in a masking round, the
+    ``MaskingRoster``; ``result``: of the ``Signed`` result.
     ``mean_blob``: the name of the blob that holds the mean (``docs/protocol.md``, section 6.6).
     """
 
@@ -147,8 +149,8 @@ class RoundStore(Protocol):
     def next_round(self, job: JobId) -> RoundNumber:
         """Return the number after the last one that was opened, from 1."""
 
-    def open_round(self, job: JobId, round: RoundNumber, at: float) -> None:
-        """Take a number for a new round, in phase KEYING; ``ConflictError`` when it is not :meth:`next_round`'s."""
+    def open_round(self, job: JobId, round: RoundNumber, at: float, phase: Phase = Phase.KEYING) -> None:
+        """Take a number for a new round, in its first phase; ``ConflictError`` when it is not :meth:`next_round`'s."""
 
     def save_round(self, record: RoundRecord) -> None:
         """Replace all that is stored of a round, in one step; ``UnknownRoundError`` unless it was opened."""

@@ -16,7 +16,7 @@ from secagg.digests import Canonical
 from secagg.errors import UsageError
 from secagg.ids import HolderId, JobId, RoundNumber
 from secagg.messages.round import RoundStatus
-from secagg.plan import JobSpec
+from secagg.plan import CkksJob, JobSpec
 from secagg.transport import current_caller
 from secagg.wire.v1 import operator_service_pb2 as wire
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceServicer
@@ -58,7 +58,8 @@ class OperatorServicer(OperatorServiceServicer):
         """Store a job and begin its rounds; the same request again gives the same answer."""
         caller = str(current_caller())
         spec = codec.job_spec_from_wire(request.spec)
-        self._require_holders(spec)
+        if isinstance(spec.protocol, CkksJob):
+            self._require_holders(spec.protocol)
         record = RequestRecord(caller=caller, request_id=_request_id(request.request_id), digest=_content(spec))
         await asyncio.to_thread(self._store.create_job, spec, self._clock(), record)
         await self._engine.job_created(spec.job)
@@ -102,8 +103,8 @@ class OperatorServicer(OperatorServiceServicer):
         status = record.status
         return status if status.phase.ended else await self._engine.status(status.job, status.round)
 
-    def _require_holders(self, spec: JobSpec) -> None:
-        unknown = sorted(set(spec.protocol.holders) - self._holders)
+    def _require_holders(self, ckks: CkksJob) -> None:
+        unknown = sorted(set(ckks.holders) - self._holders)
         if unknown:
             advice = "Name key holders of the coordinator's [key_holders], or add them there and restart it"
             raise UsageError(f"this coordinator has no address of key holder {', '.join(unknown)}", next_step=advice)

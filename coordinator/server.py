@@ -13,21 +13,30 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.access_table import ACCESS, CLIENT_SERVICE, HEALTH_SERVICE, OPERATOR_SERVICE, REFLECTION_SERVICE
+from coordinator.access_table import (
+    ACCESS,
+    CLIENT_SERVICE,
+    HEALTH_SERVICE,
+    MASKING_SERVICE,
+    OPERATOR_SERVICE,
+    REFLECTION_SERVICE,
+)
 from coordinator.client_service import ClientServicer
 from coordinator.config import CoordinatorSettings
 from coordinator.contracts import Clock
+from coordinator.masking_service import MaskingServicer
 from coordinator.operator_service import OperatorServicer
 from coordinator.rounds.engine import RoundEngine
 from coordinator.startup import OpenedResources, open_resources
 from secagg.metrics_server import MetricsServer
 from secagg.transport import RoleInterceptor, bind_port, server_options
 from secagg.wire.v1.client_service_pb2_grpc import add_ClientServiceServicer_to_server
+from secagg.wire.v1.masking_service_pb2_grpc import add_MaskingServiceServicer_to_server
 from secagg.wire.v1.operator_service_pb2_grpc import add_OperatorServiceServicer_to_server
 
 LAST_CALLS_SECONDS: Final = 5.0
 """How long calls may go on once every round has ended: they have what they waited for."""
-_WATCHED: Final = ("", CLIENT_SERVICE, OPERATOR_SERVICE)
+_WATCHED: Final = ("", CLIENT_SERVICE, MASKING_SERVICE, OPERATOR_SERVICE)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -71,9 +80,10 @@ class CoordinatorServer:
             maximum_concurrent_rpcs=resources.limits.waiting_calls,
         )
         add_ClientServiceServicer_to_server(ClientServicer(self._engine), self._server)
+        add_MaskingServiceServicer_to_server(MaskingServicer(self._engine), self._server)
         add_OperatorServiceServicer_to_server(self._operators, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (CLIENT_SERVICE, OPERATOR_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE)
+        names = (CLIENT_SERVICE, MASKING_SERVICE, OPERATOR_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE)
         reflection.enable_server_reflection(names, self._server)
         self._port = bind_port(self._server, self._settings.listen, resources.identity)
         self._metrics = self._metrics_server(opened)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from coordinator.contracts import BlobStore
 from coordinator.rounds.calls import ApprovalRequest, ContributorPart, DecryptionRequest, KeyHolderCalls
-from coordinator.spool import MAX_PART_BYTES, UploadKey
+from coordinator.streams import MAX_PART_BYTES, UploadKey
 from he.ciphertext import half_chunk_bytes
 from he.parameters import Parameters
 from secagg.errors import FaultyKeyHolderError, UnreachableError
@@ -60,7 +60,7 @@ async def contributor_parts(blobs: BlobStore, request: ApprovalRequest) -> Async
     for contributor, upload in enumerate(request.uploads):
         key = UploadKey(job=plan.spec.job, round=plan.round, client=ClientId(upload.message.client))
         for first in range(0, plan.parameters.chunks, step):
-            data = await asyncio.to_thread(blobs.read, key.blob(Half.C1), first * chunk_bytes, step * chunk_bytes)
+            data = await asyncio.to_thread(blobs.read, key.blob(Half.C1.value), first * chunk_bytes, step * chunk_bytes)
             yield ContributorPart(contributor=contributor, first_chunk=first, data=data)
 
 

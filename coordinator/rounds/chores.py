@@ -1,24 +1,26 @@
-"""What a round has done by others: the ceremony, the holders' answers, the recovery. Each reports back as an event."""
+"""What a ``ckks`` round has done by others: the ceremony, the holders' answers, the recovery. Each reports back as an event."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from coordinator.contracts import mean_name
 from coordinator.rounds.asking import ask_approval, fetch_answer, persevering
 from coordinator.rounds.calls import ApprovalRequest, DecryptionRequest, KeyHolderCalls
+from coordinator.rounds.protocols import ckks_state
 from coordinator.rounds.recovery import SpooledAnswer, SumRecovery
 from coordinator.rounds.relay import end_ceremony, make_key
+from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
 from coordinator.spool import answer_blob
 from he.accumulate import ResidueAccumulator
 from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError, WrongPhaseError
 from secagg.ids import HolderId
 from secagg.messages.round import HolderVerdict, Phase
-from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, AskSeals, OpenSum
+from secagg.roles.coordinator.effects import AskApprovals, AskDecryption, AskSeals, Effect, EndHolders, OpenSum
 from secagg.roles.coordinator.events import (
     AnswerReceived,
     ApprovalReceived,
@@ -28,37 +30,57 @@ from secagg.roles.coordinator.events import (
     SealReceived,
     SumOpened,
 )
-from secagg.roles.coordinator.state import RoundState
+from secagg.roles.coordinator.state import CkksRoundState, RoundState
 
 if TYPE_CHECKING:
     from coordinator.rounds.live import LiveRound
 
-T = TypeVar("T")
 
-
-class Chores:
-    """The tasks of one round; all of them end before it is cleaned up."""
+class CkksChores(RoundChores):
+    """The tasks of one ``ckks`` round."""
 
     def __init__(self, live: LiveRound, around: Surroundings) -> None:
-        self._live = live
-        self._around = around
-        self._tasks: set[asyncio.Task[Any]] = set()
+        super().__init__(live, around)
         self._total: asyncio.Task[ResidueAccumulator] | None = None
         self._to_end: tuple[HolderId, ...] = ()
 
-    def make_key(self, state: RoundState) -> None:
+    def begin(self, state: RoundState) -> None:
+        """Have a key made."""
+        self.make_key(ckks_state(state))
+
+    def delegate(self, effect: Effect, state: RoundState) -> None:
+        """Ask the holders, or open the sum."""
+        round = ckks_state(state)
+        match effect:
+            case AskSeals():
+                self.ask_seals(round, effect)
+            case AskApprovals():
+                self.ask_approvals(round, effect)
+            case AskDecryption():
+                self.ask_decryption(round, effect)
+            case OpenSum():
+                self.open_sum(round, effect)
+            case EndHolders():
+                self.end_holders(effect.holders)
+            case _:
+                raise AssertionError(f"a ckks round asks for no {type(effect).__name__}")
+
+    def phase_entered(self, state: RoundState) -> None:
+        """Nothing: effects ask for all that is done."""
+
+    def make_key(self, state: CkksRoundState) -> None:
         """Run ceremonies until there is a key."""
         self._start(self._make_key(state))
 
-    async def _make_key(self, state: RoundState) -> None:
+    async def _make_key(self, state: CkksRoundState) -> None:
         await self._live.apply(await make_key(self._around.holders, state.spec, state.round))
 
-    def ask_seals(self, state: RoundState, effect: AskSeals) -> None:
+    def ask_seals(self, state: CkksRoundState, effect: AskSeals) -> None:
         """Ask all holders at once; what comes, or fails, after the quorum decides nothing."""
         for holder in effect.holders:
             self._start(self._ask_seal(state, holder, effect))
 
-    async def _ask_seal(self, state: RoundState, holder: HolderId, effect: AskSeals) -> None:
+    async def _ask_seal(self, state: CkksRoundState, holder: HolderId, effect: AskSeals) -> None:
         # Little is sent, so that both tries fit into the phase.
         plan, seconds = state.certified, state.spec.deadlines.approving_seconds / 3
 
@@ -71,7 +93,7 @@ class Chores:
 
         await self._with(holder, ask, phase=Phase.FROZEN)
 
-    def ask_approvals(self, state: RoundState, effect: AskApprovals) -> None:
+    def ask_approvals(self, state: CkksRoundState, effect: AskApprovals) -> None:
         """Ask all holders at once; meanwhile add up the c0."""
         plan, clients = state.certified, state.contributors
         self._total = self._begin(
@@ -92,17 +114,17 @@ class Chores:
 
         await self._with(holder, ask)
 
-    def ask_decryption(self, state: RoundState, effect: AskDecryption) -> None:
+    def ask_decryption(self, state: CkksRoundState, effect: AskDecryption) -> None:
         """Ask holders for their answers at once."""
         if state.request_digest is None:
             raise AssertionError("nothing is decrypted before the uploads are closed")
         request = DecryptionRequest(
-            key_id=state.certified.protocol.key_id, request_digest=state.request_digest, approvals=effect.approvals
+            key_id=state.certified.ckks.key_id, request_digest=state.request_digest, approvals=effect.approvals
         )
         for holder in effect.holders:
             self._start(self._fetch_answer(state, holder, request))
 
-    async def _fetch_answer(self, state: RoundState, holder: HolderId, request: DecryptionRequest) -> None:
+    async def _fetch_answer(self, state: CkksRoundState, holder: HolderId, request: DecryptionRequest) -> None:
         async def fetch(calls: KeyHolderCalls) -> None:
             self._live.statements[holder] = await fetch_answer(
                 calls,
@@ -156,11 +178,11 @@ class Chores:
         except WrongPhaseError:
             self._live.log.info("round was over before", holder=holder)
 
-    def open_sum(self, state: RoundState, effect: OpenSum) -> None:
+    def open_sum(self, state: CkksRoundState, effect: OpenSum) -> None:
         """Recover the sum in an executor."""
         self._start(self._open_sum(state, effect))
 
-    async def _open_sum(self, state: RoundState, effect: OpenSum) -> None:
+    async def _open_sum(self, state: CkksRoundState, effect: OpenSum) -> None:
         if self._total is None:
             raise AssertionError("the c0 are added up from APPROVING on")
         total = await asyncio.shield(self._total)
@@ -178,37 +200,14 @@ class Chores:
             self._live.log.warning("sum not opened", reason=event.reason, suspects=event.suspects)
         await self._live.apply(event)
 
-    async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._around.compute, work, *arguments)
-
     def end_holders(self, holders: tuple[HolderId, ...]) -> None:
         """Remember whom to tell of the end."""
         self._to_end = holders
 
     async def finish(self) -> None:
         """Stop what still runs, then tell the holders."""
-        running = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await super().finish()
         self._total = None
-        key = self._live.state.key
+        key = ckks_state(self._live.state).key
         if key is not None:
             await end_ceremony(self._around.holders, key.plan.digest, self._to_end)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._begin(self._guarded(work))
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:
-            if not self._live.state.phase.ended:
-                self._live.log.exception("round failed inside")
-                await self._live.give_up(f"the coordinator failed: {type(error).__name__}")
-
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

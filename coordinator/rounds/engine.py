@@ -18,6 +18,7 @@ from coordinator.rounds.live import LiveRound
 from coordinator.rounds.metrics import RoundMetrics
 from coordinator.rounds.surroundings import Surroundings
 from coordinator.spool import UploadSpool
+from coordinator.upload_desk import UploadDesk
 from secagg.errors import SecAggError, UnknownRoundError
 from secagg.ids import HolderId, JobId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
@@ -44,7 +45,9 @@ class JobRun:
     def open_after(self, round: int) -> LiveRound | None:
         """Return the round that can be joined, when it is later than ``round``."""
         live = self.live
-        return live if live is not None and live.state.phase is Phase.OPEN and live.state.round > round else None
+        if live is None or live.state.phase is not Phase.OPEN or live.state.plan is None:
+            return None
+        return live if live.state.round > round else None
 
 
 class RoundEngine:
@@ -71,6 +74,7 @@ class RoundEngine:
             compute=self._compute,
         )
         self.waiting = WaitingRoom(resources.limits)
+        self.desk = UploadDesk(self.around, resources.limits)
         self._runs: dict[JobId, JobRun] = {}
         self._stopping = asyncio.Event()
 
@@ -143,8 +147,8 @@ class RoundEngine:
     async def _run_round(self, run: JobRun) -> bool:
         store, job = self.resources.store, run.spec.job
         number = await asyncio.to_thread(store.next_round, job)
-        await asyncio.to_thread(store.open_round, job, number, self.resources.clock())
         live = LiveRound(run.spec, number, self.around, run.changes)
+        await asyncio.to_thread(store.open_round, job, number, self.resources.clock(), live.state.phase)
         run.live = live
         try:
             await live.begin()

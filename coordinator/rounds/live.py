@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
 from coordinator.contracts import mean_name
 from coordinator.rounds.changes import Changes
-from coordinator.rounds.chores import Chores
+from coordinator.rounds.chores import CkksChores
+from coordinator.rounds.masking_chores import MaskingChores
 from coordinator.rounds.record import Evidence, record_of, status_of
+from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
 from secagg import codec
 from secagg.errors import FaultyClientError, LateError
 from secagg.identity import SignedMessage
-from secagg.ids import ClientId, HolderId, RoundNumber
+from secagg.ids import NONCE_BYTES, ClientId, HolderId, RoundNumber
 from secagg.messages.round import PartialStatement, Phase, RoundStatus
 from secagg.messages.signed import Authenticated
 from secagg.plan import JobSpec
 from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import (
     AbortRound,
-    AskApprovals,
-    AskDecryption,
-    AskSeals,
     Audit,
     DeleteUploads,
     Effect,
-    EndHolders,
-    OpenSum,
     PublishResult,
     SetDeadline,
     SetGrace,
     StoreRound,
 )
 from secagg.roles.coordinator.events import CancelRequested, DeadlinePassed, Event, GraceOver
+from secagg.roles.coordinator.masking.state import MaskingRoundState
 from secagg.roles.coordinator.state import RoundState
 
 _log: Final = structlog.get_logger("coordinator.round")
@@ -60,11 +60,14 @@ class LiveRound:
         self._moves: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._chunks: dict[bytes, ClientId] = {}
-        self._phase_started: dict[Phase, float] = {Phase.KEYING: around.clock()}
         self._result: SignedMessage | None = None
         self.statements: dict[HolderId, Authenticated[PartialStatement]] = {}
-        self.state: RoundState = RoundState(spec=spec, round=round)
-        self.chores = Chores(self, around)
+        self._first = rules.begin(spec, round, nonce=secrets.token_bytes(NONCE_BYTES))
+        # The plan is shown once the round is stored, not before.
+        self.state: RoundState = replace(self._first.state, plan=None)
+        self._phase_started: dict[Phase, float] = {self.state.phase: around.clock()}
+        masks = isinstance(self.state, MaskingRoundState)
+        self.chores: RoundChores = MaskingChores(self, around) if masks else CkksChores(self, around)
         self.closed = asyncio.Event()
         self.log = _log.bind(job=spec.job, round=round)
 
@@ -82,11 +85,11 @@ class LiveRound:
         return Evidence(phase_started=self._phase_started, statements=self.statements, result=self._result)
 
     async def begin(self) -> None:
-        """Store the new round, set its first deadline and start its ceremony."""
-        step = rules.begin(self.state.spec, self.state.round)
+        """Store the new round, set its first deadline, and start what it needs before clients can join."""
+        step = self._first
         async with self._lock:
             await self._run_all(step.effects, step.state)
-        self.chores.make_key(step.state)
+        self.chores.begin(step.state)
 
     async def apply(self, event: Event) -> None:
         """Apply an event and run its effects to their end, even when the caller goes away.
@@ -136,22 +139,7 @@ class LiveRound:
             case DeleteUploads():
                 self._spawn(self._close())
             case _:
-                self._delegate(effect, state)
-
-    def _delegate(
-        self, effect: AskSeals | AskApprovals | AskDecryption | OpenSum | EndHolders, state: RoundState
-    ) -> None:
-        match effect:
-            case AskSeals():
-                self.chores.ask_seals(state, effect)
-            case AskApprovals():
-                self.chores.ask_approvals(state, effect)
-            case AskDecryption():
-                self.chores.ask_decryption(state, effect)
-            case OpenSum():
-                self.chores.open_sum(state, effect)
-            case EndHolders():
-                self.chores.end_holders(effect.holders)
+                self.chores.delegate(effect, state)
 
     async def _store(self, state: RoundState) -> None:
         started = self._phase_started
@@ -177,6 +165,7 @@ class LiveRound:
             self._around.metrics.phase_left(left, seconds)
             self.log.info("phase", phase=state.phase.value, seconds_before=round(seconds, 3))
             self._cancel_timers()
+            self.chores.phase_entered(state)
         self._changes.notify()
 
     async def _audit(self, effect: Audit) -> None:

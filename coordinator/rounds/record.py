@@ -12,12 +12,14 @@ from coordinator.contracts import (
     RoundRecord,
     mean_name,
 )
+from coordinator.rounds.protocols import ckks_state
 from secagg import codec
 from secagg.identity import SignedMessage
 from secagg.ids import ClientId, HolderId
 from secagg.messages.round import PartialStatement, Phase, RoundStatus
 from secagg.messages.signed import Authenticated
-from secagg.roles.coordinator.state import RoundState
+from secagg.roles.coordinator.masking.state import MaskingRoundState
+from secagg.roles.coordinator.state import CkksRoundState, RoundState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +33,17 @@ class Evidence:
 
 def status_of(state: RoundState, evidence: Evidence) -> RoundStatus:
     """Return what operators and auditors see."""
+    counts = _counts(state)
     return RoundStatus(
         job=state.spec.job,
         round=state.round,
         phase=state.phase,
         reason=_reason(state),
         joined=len(state.joins),
+        shared=counts.shared,
         uploaded=len(state.uploads),
-        approvals=len(state.approvals),
-        answers=len(state.answered),
+        approvals=counts.approvals,
+        answers=counts.answers,
         phase_started=dict(evidence.phase_started),
         holders=tuple(state.holders[name] for name in sorted(state.holders)),
         plan=state.plan,
@@ -48,22 +52,47 @@ def status_of(state: RoundState, evidence: Evidence) -> RoundStatus:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Counts:
+    shared: int = 0
+    approvals: int = 0
+    answers: int = 0
+
+
+def _counts(state: RoundState) -> _Counts:
+    if isinstance(state, MaskingRoundState):
+        return _Counts(shared=len(state.shares), approvals=len(state.confirmations), answers=len(state.unmaskings))
+    round = ckks_state(state)
+    return _Counts(approvals=len(round.approvals), answers=len(round.answered))
+
+
 def _reason(state: RoundState) -> str:
     return state.reason if state.need is None else f"{state.reason} (have {state.have}, need {state.need})"
 
 
 def record_of(state: RoundState, evidence: Evidence) -> RoundRecord:
-    """Return what the store keeps."""
+    """Return what the store keeps: never a share, sealed or revealed, for shares open masks."""
     published = state.phase is Phase.PUBLISHED
     return RoundRecord(
         status=status_of(state, evidence),
-        key=None if state.key is None else codec.key_bundle_to_bytes(state.key),
-        roster=None if state.roster_digest is None else codec.roster_to_bytes(state.roster),
+        key=_key(state),
+        roster=None if state.roster_digest is None else _roster(state),
         contributions=tuple(_contribution(state, client) for client in sorted(state.joins)),
-        holders=tuple(_holder(state, evidence, name) for name in sorted(state.holders)),
+        holders=tuple(_holder(ckks_state(state), evidence, name) for name in sorted(state.holders)),
         result=None if evidence.result is None else codec.signed_to_bytes(evidence.result),
         mean_blob=mean_name(state.spec.job, state.round) if published else None,
     )
+
+
+def _key(state: RoundState) -> bytes | None:
+    key = state.key if isinstance(state, CkksRoundState) else None
+    return None if key is None else codec.key_bundle_to_bytes(key)
+
+
+def _roster(state: RoundState) -> bytes:
+    if isinstance(state, MaskingRoundState):
+        return codec.masking_roster_to_bytes(state.roster)
+    return codec.roster_to_bytes(ckks_state(state).roster)
 
 
 def _contribution(state: RoundState, client: ClientId) -> ContributionRecord:
@@ -73,8 +102,14 @@ def _contribution(state: RoundState, client: ClientId) -> ContributionRecord:
         state=_contribution_state(state, client),
         join=codec.signed_to_bytes(state.joins[client].signed),
         upload=None if upload is None else codec.signed_to_bytes(upload.signed),
+        confirmation=_confirmation(state, client),
         reason=state.refused.get(client, ""),
     )
+
+
+def _confirmation(state: RoundState, client: ClientId) -> bytes | None:
+    confirmation = state.confirmations.get(client) if isinstance(state, MaskingRoundState) else None
+    return None if confirmation is None else codec.signed_to_bytes(confirmation.signed)
 
 
 def _contribution_state(state: RoundState, client: ClientId) -> ContributionState:
@@ -83,7 +118,7 @@ def _contribution_state(state: RoundState, client: ClientId) -> ContributionStat
     return ContributionState.REJECTED if client in state.refused else ContributionState.JOINED
 
 
-def _holder(state: RoundState, evidence: Evidence, holder: HolderId) -> HolderRecord:
+def _holder(state: CkksRoundState, evidence: Evidence, holder: HolderId) -> HolderRecord:
     approval, statement = state.approvals.get(holder), evidence.statements.get(holder)
     return HolderRecord(
         holder=holder,

@@ -78,14 +78,14 @@ class SumRecovery:
         return SumOpened(total_weight=total_weight, mean_digest=digest, mean_bytes=size, liars=self._names(self._liars))
 
     def _names(self, numbers: list[int] | tuple[int, ...]) -> tuple[HolderId, ...]:
-        return tuple(self._plan.protocol.group.holders[number - 1] for number in sorted(set(numbers)))
+        return tuple(self._plan.ckks.group.holders[number - 1] for number in sorted(set(numbers)))
 
     def _vector(self, blobs: BlobStore) -> Floats:
         parameters = self._parameters
         out = np.empty(parameters.chunks * parameters.slots)
         with ExitStack() as stack:
             files = {
-                self._plan.protocol.group.index(answer.holder): stack.enter_context(blobs.open(answer.blob))
+                self._plan.ckks.group.index(answer.holder): stack.enter_context(blobs.open(answer.blob))
                 for answer in self._answers
             }
             for start in range(0, parameters.chunks, BLOCK_CHUNKS):

@@ -58,7 +58,7 @@ class CeremonyLostError(Exception):
 
 async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCertified | KeyFailed:
     """Run ceremonies until one ends with a key, each without those that the one before lost."""
-    ckks = spec.protocol
+    ckks = spec.ckks
     known = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in ckks.holders}
     left, reason, attempt = ckks.holders, "", 0
     while len(left) >= ckks.min_holders:

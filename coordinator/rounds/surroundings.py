@@ -10,6 +10,7 @@ from coordinator.contracts import BlobStore, Clock, RoundStore
 from coordinator.rounds.calls import KeyHolderCalls
 from coordinator.rounds.metrics import RoundMetrics
 from coordinator.spool import UploadSpool
+from coordinator.vectors import VectorSpool
 from secagg.ids import HolderId
 from secagg.transport import TlsIdentity
 
@@ -26,3 +27,8 @@ class Surroundings:
     clock: Clock
     metrics: RoundMetrics
     compute: Executor
+
+    @property
+    def vectors(self) -> VectorSpool:
+        """The masked vectors; they share the spool's bound with the ciphertexts."""
+        return VectorSpool(self.blobs, self.spool.streams)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE
+from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE, sync_directory
 from secagg.errors import ConflictError, NotFoundError, StorageError, UsageError
 
 _PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -44,7 +44,7 @@ class DirectoryBlobStore:
             with _storage_errors(name):
                 size = _write_new(temporary, parts)
                 temporary.replace(path)
-                _sync_directory(path.parent)
+                sync_directory(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ class DirectoryBlobStore:
         """Put what was appended on disk."""
         with self.open(name) as file, _storage_errors(name):
             os.fsync(file.fileno())
-            _sync_directory(self._path(name).parent)
+            sync_directory(self._path(name).parent)
 
     def size(self, name: str) -> int:
         """Return the bytes of a blob; 0 where there is none."""
@@ -106,7 +106,7 @@ class DirectoryBlobStore:
                 path.unlink()
             else:
                 return
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def _path(self, name: str) -> Path:
         parts = name.split("/")
@@ -121,7 +121,7 @@ class DirectoryBlobStore:
         with _storage_errors(name):
             for directory in reversed(missing):
                 directory.mkdir(mode=PRIVATE_DIRECTORY_MODE, exist_ok=True)
-                _sync_directory(directory.parent)
+                sync_directory(directory.parent)
         return path
 
 
@@ -160,11 +160,3 @@ def _write_all(file: BinaryIO, data: memoryview) -> None:
     done = 0
     while done < data.nbytes:
         done += file.write(data[done:])
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -99,9 +99,9 @@ class SqlRoundStore:
         with self._reading() as connection:
             return _next_round(connection, job)
 
-    def open_round(self, job: JobId, round: RoundNumber, at: float) -> None:
-        """Take a number for a new round, in phase KEYING."""
-        status = RoundStatus(job=job, round=round, phase=Phase.KEYING, phase_started={Phase.KEYING: at})
+    def open_round(self, job: JobId, round: RoundNumber, at: float, phase: Phase = Phase.KEYING) -> None:
+        """Take a number for a new round, in its first phase."""
+        status = RoundStatus(job=job, round=round, phase=phase, phase_started={phase: at})
         record = RoundRecord(status=status)
         with self._writing() as connection:
             expected = _next_round(connection, job)

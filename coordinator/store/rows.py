@@ -42,6 +42,7 @@ def round_values(record: RoundRecord) -> Values:
         "phase": status.phase.value,
         "reason": status.reason,
         "joined": status.joined,
+        "shared": status.shared,
         "uploaded": status.uploaded,
         "approvals": status.approvals,
         "answers": status.answers,
@@ -68,6 +69,7 @@ def contribution_values(record: RoundRecord) -> list[Values]:
             "state": one.state.value,
             "join": one.join,
             "upload": one.upload,
+            "confirmation": one.confirmation,
             "reason": one.reason,
         }
         for one in record.contributions
@@ -101,6 +103,7 @@ def round_status(row: Row[Any], phases: Rows, holders: Rows) -> RoundStatus:
         phase=Phase(row.phase),
         reason=row.reason,
         joined=row.joined,
+        shared=row.shared,
         uploaded=row.uploaded,
         approvals=row.approvals,
         answers=row.answers,
@@ -139,6 +142,7 @@ def _contribution(row: Row[Any]) -> ContributionRecord:
         state=ContributionState(row.state),
         join=row.join,
         upload=row.upload,
+        confirmation=row.confirmation,
         reason=row.reason,
     )
 

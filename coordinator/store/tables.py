@@ -58,6 +58,7 @@ ROUNDS: Final = Table(
     Column("phase", _WORD, nullable=False),
     Column("reason", Text, nullable=False),
     Column("joined", Integer, nullable=False),
+    Column("shared", Integer, nullable=False, server_default="0"),
     Column("uploaded", Integer, nullable=False),
     Column("approvals", Integer, nullable=False),
     Column("answers", Integer, nullable=False),
@@ -83,6 +84,7 @@ CONTRIBUTIONS: Final = Table(
     Column("state", _WORD, nullable=False),
     Column("join", LargeBinary, nullable=False),
     Column("upload", LargeBinary),
+    Column("confirmation", LargeBinary),
     Column("reason", Text, nullable=False),
 )
 HOLDERS: Final = Table(

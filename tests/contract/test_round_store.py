@@ -107,6 +107,24 @@ def test_an_open_round_is_in_keying(with_job: RoundStore) -> None:
     assert (status.phase, status.phase_started) == (Phase.KEYING, {Phase.KEYING: 5.0})
 
 
+def test_a_round_may_begin_in_another_phase(with_job: RoundStore, opened: Opener) -> None:
+    with_job.open_round(JOB, FIRST, 5.0, Phase.OPEN)
+    status = opened().round(JOB, FIRST).status
+    assert (status.phase, status.phase_started) == (Phase.OPEN, {Phase.OPEN: 5.0})
+
+
+def test_what_only_a_masking_round_has_is_there_after_a_restart(with_job: RoundStore, opened: Opener) -> None:
+    record = a_record(Phase.CONFIRMING, shared=4)
+    confirmed = tuple(replace(one, confirmation=one.client.encode()) for one in record.contributions[:2])
+    record = replace(record, contributions=(*confirmed, *record.contributions[2:]))
+    with_job.open_round(JOB, FIRST, 5.0, Phase.OPEN)
+    with_job.save_round(record)
+    stored = opened().round(JOB, FIRST)
+    assert stored == record
+    assert stored.status.shared == 4
+    assert [one.confirmation for one in stored.contributions] == [b"alice", b"bob", None, None]
+
+
 def test_everything_of_a_round_is_there_after_a_restart(with_job: RoundStore, opened: Opener) -> None:
     with_job.open_round(JOB, FIRST, 5.0)
     with_job.save_round(a_record())

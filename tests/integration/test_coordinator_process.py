@@ -22,7 +22,7 @@ from secagg.ids import RoundNumber
 from secagg.messages.round import Phase
 from secagg.operator import OperatorClient
 from secagg.transport import error_from_rpc
-from secagg.wire.v1 import client_service_pb2, operator_service_pb2
+from secagg.wire.v1 import client_service_pb2, masking_service_pb2, operator_service_pb2
 from tests.coordinator_process import CoordinatorProcess, coordinator_process
 from tests.job_material import FIRST, JOB, a_job, a_record
 from tests.pki_material import ALICE, AUDITOR, COORDINATOR, NORTH, OPERATOR
@@ -50,7 +50,7 @@ def _operator(process: CoordinatorProcess) -> OperatorClient:
 
 
 def test_the_table_names_every_method_that_is_served() -> None:
-    files = (client_service_pb2, operator_service_pb2, health_pb2, reflection_pb2)
+    files = (client_service_pb2, masking_service_pb2, operator_service_pb2, health_pb2, reflection_pb2)
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     served = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
     # List came with a later version of the health service than the oldest that we take.

@@ -24,7 +24,7 @@ from secagg.errors import (
 from secagg.ids import HolderId, JobId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
 from secagg.operator import AsyncOperatorClient
-from secagg.plan import CkksJob
+from secagg.plan import CkksJob, MaskingJob
 from secagg.transport import RoleInterceptor, bind_port, error_from_rpc, open_channel, server_options
 from secagg.wire.v1 import operator_service_pb2 as wire
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceStub, add_OperatorServiceServicer_to_server
@@ -150,6 +150,13 @@ async def test_key_holders_without_an_address_are_named(served: Served) -> None:
     with pytest.raises(UsageError, match="stranger"):
         await served.client().create_job(a_job(protocol=CkksJob(holders=(*HOLDERS[:4], stranger))))
     assert served.store.jobs("", 10) == []
+
+
+async def test_a_job_of_masking_names_no_key_holder_and_is_made(served: Served) -> None:
+    spec = a_job(protocol=MaskingJob(), min_contributors=4)
+    made = await served.client().create_job(spec)
+    assert made.spec == spec
+    assert served.engine.created == [JOB]
 
 
 async def test_an_auditor_reads_and_makes_nothing(served: Served) -> None:

@@ -38,7 +38,7 @@ SPEC = JobSpec(
 PLAN = RoundPlan(
     spec=SPEC,
     round=RoundNumber(1),
-    protocol=CkksRound(key_id=KeyId(bytes(32)), group=SPEC.protocol.group(HOLDERS)),
+    protocol=CkksRound(key_id=KeyId(bytes(32)), group=SPEC.ckks.group(HOLDERS)),
 )
 WEIGHTS = (4.0, 6.0)
 

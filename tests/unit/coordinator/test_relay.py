@@ -176,7 +176,7 @@ async def test_all_honest_holders_make_one_key() -> None:
     holders = room()
     event = await keyed(holders)
     assert isinstance(event, KeyCertified)
-    assert event.plan.protocol.group.holders == HOLDERS
+    assert event.plan.ckks.group.holders == HOLDERS
     assert {status.verdict for status in event.holders} == {HolderVerdict.OK}
     assert not any(holder.ended for holder in holders.values())
 
@@ -197,7 +197,7 @@ async def test_the_next_attempt_does_without(kind: type[MachineHolder], verdict:
     holders = room(kind)
     event = await keyed(holders)
     assert isinstance(event, KeyCertified)
-    assert event.plan.protocol.group.holders == HOLDERS[1:]
+    assert event.plan.ckks.group.holders == HOLDERS[1:]
     verdicts = {status.holder: status.verdict for status in event.holders}
     assert verdicts == {HOLDERS[0]: verdict, **dict.fromkeys(HOLDERS[1:], HolderVerdict.OK)}
     assert holders[HOLDERS[0]].attempts == 1
@@ -210,7 +210,7 @@ async def test_a_holder_without_an_address_is_unreachable() -> None:
     del holders[HOLDERS[4]]
     event = await keyed(holders)
     assert isinstance(event, KeyCertified)
-    assert event.plan.protocol.group.holders == HOLDERS[:4]
+    assert event.plan.ckks.group.holders == HOLDERS[:4]
 
 
 async def test_below_min_holders_there_is_no_key() -> None:
@@ -225,7 +225,7 @@ async def test_below_min_holders_there_is_no_key() -> None:
 async def test_two_liars_in_two_ways() -> None:
     event = await keyed(room(AnswersWrongly, DealsWrongly))
     assert isinstance(event, KeyCertified)
-    assert event.plan.protocol.group.holders == HOLDERS[2:]
+    assert event.plan.ckks.group.holders == HOLDERS[2:]
 
 
 async def test_a_ceremony_that_is_given_up_is_ended() -> None:

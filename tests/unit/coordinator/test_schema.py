@@ -4,15 +4,18 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Engine, inspect, text
 
+from coordinator.store import schema
 from coordinator.store.rounds import SqlRoundStore
 from coordinator.store.schema import open_database
 from coordinator.store.tables import METADATA
 from secagg.errors import ConfigError, StorageError
-from tests.job_material import JOB, a_job
+from tests.job_material import FIRST, JOB, a_job, a_record
 
 
 def _url(directory: Path) -> str:
@@ -79,18 +82,38 @@ def test_a_table_that_is_lost_is_a_storage_error(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_downgrade_leaves_nothing_behind(tmp_path: Path) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    from coordinator.store import schema
-
-    engine = open_database(_url(tmp_path))
+def _downgrade(engine: Engine, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
+
+
+def test_rounds_from_before_masking_survive_the_way_down_and_up(tmp_path: Path) -> None:
+    store = SqlRoundStore(_url(tmp_path))
+    store.create_job(a_job(), 1.0)
+    store.open_round(JOB, FIRST, 1.0)
+    store.save_round(a_record())
+    store.close()
+    engine = open_database(_url(tmp_path))
+    _downgrade(engine, "0001")
+    with engine.connect() as connection:
+        names = {
+            table: {column["name"] for column in inspect(connection).get_columns(table)}
+            for table in ("rounds", "contributions")
+        }
+    engine.dispose()
+    assert "shared" not in names["rounds"]
+    assert "confirmation" not in names["contributions"]
+    store = SqlRoundStore(_url(tmp_path))
+    assert store.round(JOB, FIRST) == a_record()
+    store.close()
+
+
+def test_a_downgrade_leaves_nothing_behind(tmp_path: Path) -> None:
+    engine = open_database(_url(tmp_path))
+    _downgrade(engine, "base")
     with engine.connect() as connection:
         tables = {row[0] for row in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'"))}
     engine.dispose()

@@ -1,0 +1,183 @@
+"""What training clients call in a masking round (``proto/secagg/wire/v1/masking_service.proto``; ``docs/protocol.md``, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeAlias
+
+import grpc.aio
+
+from coordinator.caller_rounds import CallerRounds, caller
+from coordinator.masking_answers import confirmations_for, dropped_out, is_settled, standing_of, stored_standing
+from coordinator.rounds.engine import RoundEngine
+from coordinator.rounds.live import LiveRound
+from coordinator.rounds.protocols import masking_state
+from coordinator.vector_uploads import VectorUploads
+from secagg import codec
+from secagg.errors import LateError, UsageError, WrongPhaseError
+from secagg.ids import ClientId
+from secagg.messages.masking import Confirmation, MaskedUpload, Shares, Unmasking
+from secagg.messages.round import Phase
+from secagg.roles.coordinator.events import ConfirmationReceived, Event, SharesReceived, UnmaskingReceived
+from secagg.roles.coordinator.masking.state import MaskingRoundState
+from secagg.wire.v1 import masking_service_pb2 as pb
+from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceServicer
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_SHARERS_KNOWN: Final = (Phase.UPLOADING, Phase.CONFIRMING, Phase.UNMASKING, Phase.PUBLISHED)
+_SURVIVORS_KNOWN: Final = (Phase.CONFIRMING, Phase.UNMASKING, Phase.PUBLISHED)
+# A round that is published needs no shares any more, so nobody is given a reason to reveal them.
+_REVEALING: Final = (Phase.UNMASKING,)
+
+
+class MaskingServicer(MaskingServiceServicer):
+    """Serves the clients of an engine's masking rounds. Every method acts for the client that the caller's certificate names.
+
+    Args:
+        engine: runs the rounds.
+    """
+
+    def __init__(self, engine: RoundEngine) -> None:
+        self._rounds = CallerRounds(engine)
+        self._uploads = VectorUploads(engine.around, engine.desk)
+
+    async def SendShares(self, request: pb.SendSharesRequest, context: Context) -> pb.SendSharesResponse:
+        """Take what the caller sealed to its neighbours."""
+        shares = self._rounds.of_caller(request.shares, Shares)
+        await self._rounds.claim(request.request_id, "shares", request.job, request.round, shares)
+        live = await self._running(request.job, request.round)
+        await live.apply(SharesReceived(shares=shares))
+        return pb.SendSharesResponse()
+
+    async def WaitForShares(self, request: pb.WaitForSharesRequest, context: Context) -> pb.WaitForSharesResponse:
+        """Return whose shares count and what is sealed to the caller, or where the round stands when that is not known in time."""
+        live = await self._rounds.live(request.job, request.round)
+        if live is None:
+            return pb.WaitForSharesResponse(standing=await self._stored(request.job, request.round))
+        state = await self._waited(live, request.job, request.wait_seconds, _SHARERS_KNOWN)
+        answer = pb.WaitForSharesResponse(standing=standing_of(state), ready=state.phase in _SHARERS_KNOWN)
+        if answer.ready:
+            clients = state.clients
+            answer.sharers.extend(codec.positions_of(state.sharers, clients))
+            answer.sealed.extend(codec.sealed_shares_to_wire(state.sealed_to(caller()), clients))
+        return answer
+
+    async def GetVectorOffset(self, request: pb.GetVectorOffsetRequest, context: Context) -> pb.GetVectorOffsetResponse:
+        """Return how much of the caller's vector has arrived."""
+        live = await self._running(request.job, request.round)
+        client = caller()
+        if client in live.state.uploads:
+            return pb.GetVectorOffsetResponse(complete=True)
+        return pb.GetVectorOffsetResponse(bytes=await self._uploads.offset(live, client))
+
+    async def UploadVector(
+        self, request_iterator: AsyncIterator[pb.UploadVectorRequest], context: Context
+    ) -> pb.UploadVectorResponse:
+        """Spool parts of the caller's vector, in order, until the caller ends the stream."""
+        header = await _header(request_iterator)
+        upload = self._rounds.of_caller(header.upload, MaskedUpload)
+        await self._rounds.claim(header.request_id, "vector", header.job, header.round, upload)
+        live = await self._running(header.job, header.round)
+        async with self._uploads.begin(live, upload.message) as receive:
+            async for message in request_iterator:
+                if message.WhichOneof("body") != "part":
+                    raise UsageError("only the first message of an upload carries the header")
+                await receive(message.part)
+        return pb.UploadVectorResponse(bytes=await self._uploads.offset(live, upload.message.client))
+
+    async def CompleteVector(self, request: pb.CompleteVectorRequest, context: Context) -> pb.CompleteVectorResponse:
+        """Verify the caller's spooled vector and count it."""
+        upload = self._rounds.of_caller(request.upload, MaskedUpload)
+        await self._rounds.claim(request.request_id, "complete-vector", request.job, request.round, upload)
+        live = await self._running(request.job, request.round)
+        await self._uploads.complete(live, upload)
+        return pb.CompleteVectorResponse()
+
+    async def WaitForSurvivors(
+        self, request: pb.WaitForSurvivorsRequest, context: Context
+    ) -> pb.WaitForSurvivorsResponse:
+        """Return whose vectors are in the sum, or where the round stands when that is not known in time."""
+        live = await self._rounds.live(request.job, request.round)
+        if live is None:
+            return pb.WaitForSurvivorsResponse(standing=await self._stored(request.job, request.round))
+        state = await self._waited(live, request.job, request.wait_seconds, _SURVIVORS_KNOWN)
+        answer = pb.WaitForSurvivorsResponse(standing=standing_of(state), ready=state.phase in _SURVIVORS_KNOWN)
+        if answer.ready:
+            answer.survivors.extend(codec.positions_of(state.survivors, state.clients))
+        return answer
+
+    async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.ConfirmResponse:
+        """Take the caller's signature of the survivors."""
+        confirmation = self._rounds.of_caller(request.confirmation, Confirmation)
+        await self._rounds.claim(request.request_id, "confirm", request.job, request.round, confirmation)
+        live = await self._running(request.job, request.round)
+        await _apply(live, ConfirmationReceived(confirmation=confirmation), confirmation.message)
+        return pb.ConfirmResponse()
+
+    async def WaitForConfirmations(
+        self, request: pb.WaitForConfirmationsRequest, context: Context
+    ) -> pb.WaitForConfirmationsResponse:
+        """Return a quorum of others' confirmations, or where the round stands when there is none in time."""
+        live = await self._rounds.live(request.job, request.round)
+        if live is None:
+            return pb.WaitForConfirmationsResponse(standing=await self._stored(request.job, request.round))
+        state = await self._waited(live, request.job, request.wait_seconds, _REVEALING)
+        answer = pb.WaitForConfirmationsResponse(standing=standing_of(state), ready=state.phase in _REVEALING)
+        if answer.ready:
+            shown = confirmations_for(state, caller())
+            answer.confirmations.extend(codec.signed_to_wire(one.signed) for one in shown)
+        return answer
+
+    async def Unmask(self, request: pb.UnmaskRequest, context: Context) -> pb.UnmaskResponse:
+        """Take the shares that the caller reveals."""
+        unmasking = self._rounds.of_caller(request.unmasking, Unmasking)
+        await self._rounds.claim(request.request_id, "unmask", request.job, request.round, unmasking)
+        live = await self._running(request.job, request.round)
+        await _apply(live, UnmaskingReceived(unmasking=unmasking), unmasking.message)
+        return pb.UnmaskResponse()
+
+    async def _running(self, job: str, round: int) -> LiveRound:
+        live = await self._rounds.running(job, round)
+        masking_state(live.state)
+        return live
+
+    async def _stored(self, job: str, round: int) -> pb.Standing:
+        return stored_standing(await self._rounds.stored(job, round))
+
+    async def _waited(self, live: LiveRound, job: str, seconds: float, phases: tuple[Phase, ...]) -> MaskingRoundState:
+        """Wait for one of these phases, or the end; :class:`LateError` once the caller is known to have dropped out."""
+        client = caller()
+        _verify_in(masking_state(live.state), client)
+
+        def holds() -> bool:
+            # Asked at every change, for everybody who waits: only what takes no time.
+            state = live.state
+            return state.phase in phases or state.phase.ended or client in state.refused
+
+        await self._rounds.wait(job, holds, seconds)
+        return _verify_in(masking_state(live.state), client)
+
+
+async def _apply(live: LiveRound, event: Event, message: Confirmation | Unmasking) -> None:
+    """Apply an event that may come after the end: then a repetition is harmless, and everything else is late."""
+    try:
+        await live.apply(event)
+    except WrongPhaseError:
+        if not is_settled(masking_state(live.state), message):
+            raise
+
+
+def _verify_in(state: MaskingRoundState, client: ClientId) -> MaskingRoundState:
+    reason = dropped_out(state, client)
+    if reason is not None:
+        raise LateError(f"client {client} has dropped out of round {state.round}: {reason}")
+    return state
+
+
+async def _header(requests: AsyncIterator[pb.UploadVectorRequest]) -> pb.VectorHeader:
+    async for message in requests:
+        if message.WhichOneof("body") == "header":
+            return message.header
+        break
+    raise UsageError("the first message of an upload carries the header")

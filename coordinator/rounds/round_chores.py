@@ -1,0 +1,72 @@
+"""What a round has done beside its events, whatever its protocol: tasks that report back, and that end with it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from coordinator.rounds.surroundings import Surroundings
+from secagg.roles.coordinator.effects import Effect
+from secagg.roles.coordinator.state import RoundState
+
+if TYPE_CHECKING:
+    from coordinator.rounds.live import LiveRound
+
+T = TypeVar("T")
+
+
+class RoundChores(ABC):
+    """The tasks of one round; all of them end before it is cleaned up.
+
+    Args:
+        live: the round.
+        around: what the driver works with.
+    """
+
+    def __init__(self, live: LiveRound, around: Surroundings) -> None:
+        self._live = live
+        self._around = around
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @abstractmethod
+    def begin(self, state: RoundState) -> None:
+        """Start what a new round needs before its first event."""
+
+    @abstractmethod
+    def delegate(self, effect: Effect, state: RoundState) -> None:
+        """Start what an effect of the protocol's own asks for."""
+
+    @abstractmethod
+    def phase_entered(self, state: RoundState) -> None:
+        """Start what the phase of the stored ``state`` brings with it."""
+
+    async def finish(self) -> None:
+        """Stop what still runs."""
+        running = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
+        """Return what ``work`` gives, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._around.compute, work, *arguments)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task whose failure ends the round."""
+        self._begin(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            if not self._live.state.phase.ended:
+                self._live.log.exception("round failed inside")
+                await self._live.give_up(f"the coordinator failed: {type(error).__name__}")
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
