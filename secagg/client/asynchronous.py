@@ -12,11 +12,13 @@ import grpc.aio
 
 from secagg.client.calls import RECONNECT_OPTIONS, Coordinator, Limit
 from secagg.client.config import load_client_settings
-from secagg.client.encryption import Update
+from secagg.client.exchange import Submission
+from secagg.client.keeping import Keeping, KeepingNothing, KeepingOnDisk
 from secagg.client.offers import await_offer
-from secagg.client.participation import Participation, Submission
+from secagg.client.participation import Participation, Storage
 from secagg.client.progress import ProgressCallback, RoundResult
 from secagg.client.spool import CiphertextSpool
+from secagg.client.updates import Update
 from secagg.errors import UsageError
 from secagg.identity import Party, Role
 from secagg.ids import ClientId, JobId
@@ -38,6 +40,7 @@ class ClientArguments(TypedDict):
     identity: TlsIdentity
     policy: ClientPolicy
     spool_dir: Path | None
+    state_dir: Path | None
 
 
 def configured(path: Path | str | None) -> ClientArguments:
@@ -49,6 +52,7 @@ def configured(path: Path | str | None) -> ClientArguments:
         "identity": TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
         "policy": settings.policy.policy(),
         "spool_dir": settings.spool_dir,
+        "state_dir": settings.state_dir,
     }
 
 
@@ -60,8 +64,14 @@ class AsyncClient:
         coordinator: the name in the coordinator's certificate.
         identity: this client's certificate.
         policy: the weakest plan that it takes part in.
-        spool_dir: where ciphertexts wait between join and upload (48 bytes for each value at ``ckks-4096``); the system's
-            directory for temporary files when None. Nothing is left there, however a round ends.
+        spool_dir: where ciphertexts wait between join and upload (48 bytes for each value at ``ckks-4096``), and without a
+            ``state_dir`` masked vectors (4 bytes or fewer); the system's directory for temporary files when None. Nothing is
+            left there, however a round ends.
+        state_dir: a private directory in which a ``masking`` round is kept while it runs: a journal with this round's
+            secrets, and the masked vector. After a kill, or when the coordinator was lost, the next call of
+            :meth:`participate` goes on with that round. Removed on every other end. Of this client alone, and never to be
+            restored from a copy: a second vector of one round gives an update away. None: everything is in memory and in
+            files without a name, and a client that ends has dropped out.
         silence_seconds: how long the coordinator may be unreachable at a stretch.
 
     Raises:
@@ -76,6 +86,7 @@ class AsyncClient:
         identity: TlsIdentity,
         policy: ClientPolicy,
         spool_dir: Path | None = None,
+        state_dir: Path | None = None,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         if identity.party.role is not Role.CLIENT:
@@ -85,6 +96,7 @@ class AsyncClient:
         self._identity = identity
         self._policy = policy
         self._spool_dir = spool_dir
+        self._state_dir = state_dir
         self._silence_seconds = silence_seconds
         self._channel: grpc.aio.Channel | None = None
 
@@ -124,6 +136,10 @@ class AsyncClient:
 
         The update goes to one round only. Cancelling leaves nothing behind; what was uploaded by then may count.
 
+        With a ``state_dir`` that holds an unfinished round of the job later than ``after_round``, this goes on with that
+        round: the vector that was masked in it is what counts, whatever update is given here. When that round is over, it
+        raises what it would have raised then.
+
         Args:
             job: the job's name.
             update: numpy arrays with the names, shapes and dtypes of the job; must not change meanwhile.
@@ -133,13 +149,15 @@ class AsyncClient:
             join_timeout_seconds: how long to wait for a round that can be joined.
 
         Raises:
-            UsageError: the update does not fit the job (it names the tensor), or the job is complete; nothing was sent.
+            UsageError: the update does not fit the job (it names the tensor), or the job is complete, or the ``state_dir`` is
+                in use or another client's; nothing was sent.
             PolicyError: the plan is weaker than this client's policy; nothing was sent.
             FaultyCoordinatorError: the coordinator showed what an honest one does not show; nothing more was sent.
             RoundAbortedError: the round ended without a result; whether to submit again is the caller's decision.
             LateError: the upload came too late to count.
             UnknownRoundError: no round could be joined in time.
             UnreachableError: the coordinator did not answer for too long.
+            StorageError: something cannot be kept, or what was kept is damaged; it names the file.
         """
         submission = Submission(
             job=JobId(job),
@@ -149,8 +167,8 @@ class AsyncClient:
             join_timeout_seconds=join_timeout_seconds,
             progress=progress,
         )
-        spool = partial(CiphertextSpool, self._spool_dir)
-        return await Participation(self._coordinator(), self._identity, self._policy, spool, submission).run()
+        storage = Storage(spool=partial(CiphertextSpool, self._spool_dir), keeping=self._keeping(submission.job))
+        return await Participation(self._coordinator(), self._identity, self._policy, storage, submission).run()
 
     async def next_plan(
         self, job: str, *, after_round: int = 0, join_timeout_seconds: float = JOIN_TIMEOUT_SECONDS
@@ -172,6 +190,11 @@ class AsyncClient:
         )
         await asyncio.to_thread(rules.step, begun.state, offered)
         return offered.plan
+
+    def _keeping(self, job: JobId) -> Keeping:
+        if self._state_dir is None:
+            return KeepingNothing(self._spool_dir)
+        return KeepingOnDisk(self._state_dir, job=job, client=self._identity.party, coordinator=self._party)
 
     def _coordinator(self) -> Coordinator:
         if self._channel is None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from secagg.client.asynchronous import JOIN_TIMEOUT_SECONDS, SILENCE_SECONDS, AsyncClient, configured
-from secagg.client.encryption import Update
 from secagg.client.progress import ProgressCallback, RoundResult
+from secagg.client.updates import Update
 from secagg.errors import UsageError
 from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
@@ -35,6 +35,7 @@ class Client:
         identity: TlsIdentity,
         policy: ClientPolicy,
         spool_dir: Path | None = None,
+        state_dir: Path | None = None,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._client = AsyncClient(
@@ -43,6 +44,7 @@ class Client:
             identity=identity,
             policy=policy,
             spool_dir=spool_dir,
+            state_dir=state_dir,
             silence_seconds=silence_seconds,
         )
         self._closed = False

@@ -1,4 +1,4 @@
-"""Calls of the coordinator's ``ClientService``: each with a deadline, repeated with backoff while nobody answers."""
+"""Calls of the coordinator's services for clients: each with a deadline, repeated with backoff while nobody answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from secagg.errors import BusyError, CertificateError, FaultyCoordinatorError, M
 from secagg.identity import Party
 from secagg.rpc_errors import error_from_rpc
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
+from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceStub
 
 if TYPE_CHECKING:
     from secagg.wire.v1.client_service_pb2_grpc import ClientServiceAsyncStub
+    from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceAsyncStub
 
 POLL_SECONDS: Final = 20.0
 """How long the coordinator may hold back the answer to a call that waits."""
@@ -83,9 +85,17 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The coordinator as a client reaches it. ``silence_seconds``: how long it may be unreachable at a stretch."""
+    """The coordinator as a client reaches it.
+
+    Attributes:
+        stub: what all rounds need, and the uploads of ``ckks``.
+        masking: the steps of ``masking`` rounds.
+        party: whom its certificate must name.
+        silence_seconds: how long it may be unreachable at a stretch.
+    """
 
     stub: ClientServiceAsyncStub
+    masking: MaskingServiceAsyncStub
     party: Party
     silence_seconds: float
 
@@ -93,7 +103,8 @@ class Coordinator:
     def on(cls, channel: grpc.aio.Channel, party: Party, silence_seconds: float) -> Coordinator:
         """Call over this channel."""
         stub: ClientServiceAsyncStub = ClientServiceStub(channel)
-        return cls(stub=stub, party=party, silence_seconds=silence_seconds)
+        masking: MaskingServiceAsyncStub = MaskingServiceStub(channel)
+        return cls(stub=stub, masking=masking, party=party, silence_seconds=silence_seconds)
 
     def patience(self, limit: Limit) -> Patience:
         """Return the patience for one exchange."""

@@ -18,7 +18,7 @@ ENV_PREFIX: Final = "SECAGG_CLIENT_"
 class PolicySettings(Settings):
     """The weakest plan that this client takes part in, whatever the coordinator says."""
 
-    holders: frozenset[PartyName]
+    holders: frozenset[PartyName] = frozenset()
     min_holders: int = ClientPolicy.min_holders
     min_threshold: int = ClientPolicy.min_threshold
     min_corrupt_holders: int = ClientPolicy.min_corrupt_holders
@@ -28,6 +28,7 @@ class PolicySettings(Settings):
     protocols: frozenset[str] = ClientPolicy.protocols
     presets: frozenset[str] = ClientPolicy.presets
     min_security_bits: int = ClientPolicy.min_security_bits
+    min_corrupt_fraction: float = ClientPolicy.min_corrupt_fraction
 
     def policy(self) -> ClientPolicy:
         """Return it as the client's machine has it."""
@@ -51,14 +52,18 @@ class ClientSettings(Settings):
         coordinator: where the coordinator listens, and its name.
         policy: the weakest plan that this client takes part in.
         spool_dir: a private directory in which ciphertexts wait between join and upload (48 bytes for each value at
-            ``ckks-4096``); the system's directory for temporary files when left out. What a round put there is removed
-            on every exit.
+            ``ckks-4096``), and without a ``state_dir`` masked vectors; the system's directory for temporary files when
+            left out. What a round put there is removed on every exit.
+        state_dir: a private directory of this client alone in which a ``masking`` round is kept while it runs, so that a
+            client that was killed goes on where it was; never to be restored from a copy. When left out, such a client
+            has dropped out.
     """
 
     identity: SettingsPath
     coordinator: CoordinatorPeer
     policy: PolicySettings
     spool_dir: SettingsPath | None = None
+    state_dir: SettingsPath | None = None
 
 
 def load_client_settings(path: Path | None) -> ClientSettings:

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 from he.ciphertext import chunk_to_bytes
 from he.encrypt import Encryptor
-from he.errors import UpdateError
-from he.packing import pack
 from he.ring import Residues
 from secagg.client.spool import CiphertextSpool
-from secagg.errors import UsageError
+from secagg.client.threads import in_thread
+from secagg.client.updates import Update, packed
 from secagg.ids import NONCE_BYTES
 from secagg.messages.round import Half
-from secagg.plan import JobSpec
 from secagg.roles.client.events import BuildKey, CiphertextReady
 from secagg.transcript import CiphertextRoot
 
 BATCH_CHUNKS: Final = 16
 """Chunks between two looks at the caller: some 30 ms."""
-
-Update: TypeAlias = Mapping[str, npt.NDArray[Any]]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +47,7 @@ async def encrypt(
         UsageError: the update does not fit the plan; it names the tensor and the way out.
         StorageError: the spool is full.
     """
-    vector, clipped = await in_thread(_packed, update, weight, effect.plan.spec)
+    vector, clipped = await in_thread(packed, update, weight, effect.plan.spec)
     encryptor = await in_thread(Encryptor, effect.public_key)
     chunks, total = encryptor.encrypt_chunks(vector), encryptor.parameters.chunks
     roots = {half: CiphertextRoot() for half in Half}
@@ -71,14 +61,6 @@ async def encrypt(
     return Encrypted(event=event, clipped=clipped)
 
 
-def _packed(update: Update, weight: float, spec: JobSpec) -> tuple[npt.NDArray[np.float64], int]:
-    try:
-        return pack(update, weight, layout=spec.layout, clip=spec.clip, max_weight=spec.max_weight)
-    except UpdateError as error:
-        advice = "Correct the update; nothing of it was sent"
-        raise UsageError(str(error), next_step=advice) from error
-
-
 def _spool_batch(
     chunks: Iterator[tuple[Residues, Residues]], spool: CiphertextSpool, roots: Mapping[Half, CiphertextRoot]
 ) -> int:
@@ -90,15 +72,3 @@ def _spool_batch(
             spool.append(half, data)
         count += 1
     return count
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in an executor; when cancelled, wait for the end first, so that nothing works on what its owner has closed."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()
-        raise

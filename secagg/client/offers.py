@@ -10,6 +10,7 @@ from secagg.client.calls import POLL_SECONDS, Coordinator, Limit, reading_answer
 from secagg.errors import UnknownRoundError, UsageError
 from secagg.identity import TrustRoot
 from secagg.ids import JobId
+from secagg.plan import CkksRound
 from secagg.roles.client.events import PlanOffered
 from secagg.wire.v1 import client_service_pb2 as pb
 
@@ -43,5 +44,6 @@ async def _asked(coordinator: Coordinator, request: pb.WaitForRoundRequest, limi
 def _read(answer: pb.WaitForRoundResponse, trust: TrustRoot) -> PlanOffered:
     with reading_answer():
         plan = codec.round_plan_from_wire(answer.plan)
-        bundle = codec.key_bundle_from_wire(answer.key, trust=trust, at=datetime.now(UTC))
+        keyed = isinstance(plan.protocol, CkksRound)
+        bundle = codec.key_bundle_from_wire(answer.key, trust=trust, at=datetime.now(UTC)) if keyed else None
     return PlanOffered(plan=plan, bundle=bundle)

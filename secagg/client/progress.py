@@ -18,8 +18,9 @@ class Progress:
     """How far an update is.
 
     Attributes:
-        phase: OPEN while a round is awaited, the update encrypted and the roster not frozen; the first UPLOADING comes when
-            the roster is verified and before a byte of the update is sent; then the round's own phases to PUBLISHED.
+        phase: OPEN while a round is awaited, the update encrypted and the roster not frozen; in ``masking`` SHARING while
+            shares are exchanged; the first UPLOADING comes when the roster is verified and before a byte of the update is
+            sent or masked; then the round's own phases to PUBLISHED.
         done: chunks encrypted in OPEN, bytes sent from UPLOADING on.
         total: of how many; 0 while no round is there.
         round: the round's number; 0 while no round is there.
@@ -44,7 +45,7 @@ class RoundResult:
         contributors: the clients whose updates are in it, by name; this one among them.
         round: the round's number.
         clipped: how many entries of this client's own update were clipped.
-        uploaded_bytes: length of this client's own ciphertext.
+        uploaded_bytes: length of this client's own ciphertext or masked vector.
     """
 
     mean: dict[str, npt.NDArray[Any]] = field(repr=False)

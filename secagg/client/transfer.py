@@ -1,57 +1,65 @@
-"""The large parts of a round: both halves up, the mean down, each resumed where a broken connection left it."""
+"""The large parts of a round, up and down, each resumed where a broken connection left it, whatever the protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias
 
-import grpc.aio
-
-from he.ciphertext import half_chunk_bytes
-from he.parameters import Parameters
-from secagg import codec
 from secagg.client.calls import Coordinator, Limit
-from secagg.client.encryption import in_thread
-from secagg.client.spool import CiphertextSpool
+from secagg.client.threads import in_thread
 from secagg.errors import BusyError, FaultyCoordinatorError, UnreachableError
 from secagg.ids import JobId, RoundNumber
-from secagg.messages.round import Half
 from secagg.wire.v1 import client_service_pb2 as pb
-from secagg.wire.v1.signed_pb2 import Signed
 
 MAX_PART_BYTES: Final = 1024 * 1024
 COMPLETE_SECONDS: Final = 300.0
-"""Deadline of one try of CompleteUpload: the coordinator reads the whole upload."""
+"""Deadline of one try to complete an upload: the coordinator reads all of it."""
 
-Offsets: TypeAlias = Mapping[Half, int]
-UploadCall: TypeAlias = "grpc.aio.StreamUnaryCall[pb.UploadHalvesRequest, pb.UploadHalvesResponse]"
-_START: Final[Offsets] = {Half.C0: 0, Half.C1: 0}
+Offsets: TypeAlias = tuple[int, ...]
+"""One position in each stretch of an upload."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadJob:
-    """One upload. ``signed`` is signed once: a repetition must be the same bytes."""
+class Upload(Protocol):
+    """One upload in the messages of its protocol: one or more stretches of bytes, sent one after the other.
 
-    job: JobId
-    round: RoundNumber
-    signed: Signed
-    parameters: Parameters
-    spool: CiphertextSpool
+    It is signed once: a repetition must be the same bytes.
+    """
 
     @property
-    def half_bytes(self) -> int:
-        """Length of one half."""
-        return self.parameters.chunks * half_chunk_bytes(self.parameters)
+    def sizes(self) -> Offsets:
+        """Length of each stretch."""
+
+    @property
+    def grain(self) -> int:
+        """Bytes that only go as a whole: of a stretch that arrived in part, the last incomplete grain is sent again."""
 
     @property
     def part_bytes(self) -> int:
-        """Length of a part: as many whole chunks as fit 1 MiB."""
-        chunk = half_chunk_bytes(self.parameters)
-        return MAX_PART_BYTES // chunk * chunk
+        """Length of a part: whole grains, `MAX_PART_BYTES` at the most."""
+
+    def read(self, stretch: int, offset: int, length: int) -> bytes:
+        """Return bytes of a stretch. Blocking."""
+
+    def begin(self, seconds: float) -> Any:
+        """Open the stream of header and parts; return the call."""
+
+    def header(self, request_id: str) -> Any:
+        """Return the stream's first message."""
+
+    def part(self, stretch: int, offset: int, data: bytes, digest: bytes) -> Any:
+        """Return a message with a part."""
+
+    def arrived(self, answer: Any) -> Offsets:
+        """Return how much has arrived, as an answer of the coordinator says."""
+
+    def ask_arrived(self, seconds: float) -> Awaitable[Any]:
+        """Ask how much has arrived, or whether all of it is counted (``complete``)."""
+
+    def complete(self, request_id: str, seconds: float) -> Awaitable[Any]:
+        """Have it verified and counted."""
 
 
 class Uploader:
@@ -60,23 +68,28 @@ class Uploader:
     Args:
         coordinator: whom to call.
         upload: what to send.
-        report: told how many bytes of both halves were sent.
+        report: told how many bytes of all stretches were sent.
     """
 
-    def __init__(self, coordinator: Coordinator, upload: UploadJob, report: Callable[[int], None]) -> None:
+    def __init__(self, coordinator: Coordinator, upload: Upload, report: Callable[[int], None]) -> None:
         self._coordinator = coordinator
         self._upload = upload
         self._report = report
         self._request_id = uuid.uuid4().hex
 
-    async def run(self, limit: Limit) -> None:
-        """Send both halves, then have them counted.
+    async def run(self, limit: Limit, *, resumed: bool = False) -> None:
+        """Send every stretch, then have the upload counted.
+
+        Args:
+            limit: of all tries together.
+            resumed: whether another process may have sent some of it: ask before the first byte.
 
         Raises:
             UnreachableError: nobody answered for too long.
             SecAggError: the error that the coordinator named.
         """
-        offsets: Offsets | None = _START
+        start: Offsets = tuple(0 for _ in self._upload.sizes)
+        offsets = await self._arrived(limit) if resumed else start
         patience = self._coordinator.patience(limit)
         while offsets is not None:
             before = offsets
@@ -85,34 +98,27 @@ class Uploader:
             except (UnreachableError, BusyError) as error:
                 await patience.pause(error)
                 offsets = await self._arrived(limit)
-            if offsets is not None and sum(offsets.values()) > sum(before.values()):
+            if offsets is not None and sum(offsets) > sum(before):
                 patience.answered()
         await self._complete(limit)
 
     async def _arrived(self, limit: Limit) -> Offsets | None:
         """Return where to go on; None when nothing is left to send."""
-        request = pb.GetUploadOffsetsRequest(job=self._upload.job, round=self._upload.round)
-        stub = self._coordinator.stub
-        answer = await self._coordinator.ask(lambda seconds: stub.GetUploadOffsets(request, timeout=seconds), limit)
-        return None if answer.complete else self._next(answer.c0_bytes, answer.c1_bytes)
+        answer = await self._coordinator.ask(self._upload.ask_arrived, limit)
+        return None if answer.complete else self._next(*self._upload.arrived(answer))
 
-    def _next(self, c0_bytes: int, c1_bytes: int) -> Offsets | None:
-        size, chunk = self._upload.half_bytes, half_chunk_bytes(self._upload.parameters)
-        if max(c0_bytes, c1_bytes) > size:
-            raise FaultyCoordinatorError(f"it says that more than the {size} bytes of a half have arrived")
-        if c0_bytes == c1_bytes == size:
-            return None
-        # A chunk that arrived in part is sent again as a whole.
-        return {Half.C0: c0_bytes // chunk * chunk, Half.C1: c1_bytes // chunk * chunk}
+    def _next(self, *arrived: int) -> Offsets | None:
+        sizes, grain = self._upload.sizes, self._upload.grain
+        if any(bytes_there > size for bytes_there, size in zip(arrived, sizes, strict=True)):
+            raise FaultyCoordinatorError(f"it says that more than the {sum(sizes)} bytes of the upload have arrived")
+        return None if arrived == sizes else tuple(count // grain * grain for count in arrived)
 
     async def _send(self, offsets: Offsets, limit: Limit) -> Offsets | None:
-        upload = self._upload
-        header = pb.UploadHeader(request_id=self._request_id, job=upload.job, round=upload.round, upload=upload.signed)
-        call = self._coordinator.stub.UploadHalves(timeout=limit.remaining)
+        call = self._upload.begin(limit.remaining)
         try:
             with self._coordinator.errors():
                 try:
-                    await call.write(pb.UploadHalvesRequest(header=header))
+                    await call.write(self._upload.header(self._request_id))
                     await self._write_parts(call, offsets)
                     await call.done_writing()
                 except asyncio.InvalidStateError:
@@ -121,27 +127,21 @@ class Uploader:
                 answer = await call
         finally:
             call.cancel()
-        return self._next(answer.c0_bytes, answer.c1_bytes)
+        return self._next(*self._upload.arrived(answer))
 
-    async def _write_parts(self, call: UploadCall, offsets: Offsets) -> None:
-        upload, sent = self._upload, sum(offsets.values())
-        for half in Half:
-            for offset in range(offsets[half], upload.half_bytes, upload.part_bytes):
-                data = await in_thread(upload.spool.read, half, offset, upload.part_bytes)
-                digest = hashlib.sha256(data).digest()
-                part = pb.UploadPart(half=codec.half_to_wire(half), offset=offset, data=data, digest=digest)
-                await call.write(pb.UploadHalvesRequest(part=part))
+    async def _write_parts(self, call: Any, offsets: Offsets) -> None:
+        upload, sent = self._upload, sum(offsets)
+        for stretch, size in enumerate(upload.sizes):
+            for offset in range(offsets[stretch], size, upload.part_bytes):
+                data = await in_thread(upload.read, stretch, offset, upload.part_bytes)
+                await call.write(upload.part(stretch, offset, data, hashlib.sha256(data).digest()))
                 sent += len(data)
                 self._report(sent)
 
     async def _complete(self, limit: Limit) -> None:
-        upload = self._upload
-        request = pb.CompleteUploadRequest(
-            request_id=uuid.uuid4().hex, job=upload.job, round=upload.round, upload=upload.signed
-        )
-        stub = self._coordinator.stub
+        request_id = uuid.uuid4().hex
         await self._coordinator.ask(
-            lambda seconds: stub.CompleteUpload(request, timeout=seconds), limit, seconds=COMPLETE_SECONDS
+            lambda seconds: self._upload.complete(request_id, seconds), limit, seconds=COMPLETE_SECONDS
         )
 
 

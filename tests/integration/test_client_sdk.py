@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg.client import AsyncClient, Client, Progress, RoundResult, encryption, participation
+from secagg.client import AsyncClient, Client, Progress, RoundResult, ckks_steps, encryption
 from secagg.client import transfer as transfers
 from secagg.errors import (
     ConflictError,
@@ -308,7 +308,7 @@ async def test_who_comes_too_late_waits_for_the_next_round(cluster: Cluster, mon
             await may_encrypt.wait()
         return await original(update, *args)
 
-    monkeypatch.setattr(participation, "encrypt", carol_is_slow)
+    monkeypatch.setattr(ckks_steps, "encrypt", carol_is_slow)
     carol = asyncio.create_task(sdk.submit("carol"))
     await encrypting.wait()
     first = await asyncio.gather(sdk.submit("alice"), sdk.submit("bob"))

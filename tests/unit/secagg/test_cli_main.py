@@ -92,6 +92,59 @@ def test_a_job_that_is_not_described_names_what_is_missing() -> None:
     assert "--purpose and --tensor" in _refused("job", "create", "--job", "mnist")
 
 
+MASKING = [
+    "--protocol",
+    "masking",
+    "--purpose",
+    "p",
+    "--tensor",
+    "w:3",
+    "--min-contributors",
+    "5",
+    "--max-clients",
+    "9",
+]
+
+
+def test_masking_needs_no_key_holder_and_ckks_does() -> None:
+    assert "SECAGG_OPERATOR_IDENTITY is missing" in _refused("job", "create", "--job", "m", *MASKING)
+    assert "--holder must be given" in _refused("job", "create", "--job", "m", *MASKING[2:])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "option", "named"),
+    [
+        ("masking", ["--holder", "north"], "--holder belongs to ckks"),
+        ("masking", ["--preset", "ckks-8192"], "--preset belongs to ckks"),
+        ("ckks", ["--holder", "north", "--value-bits", "16"], "--value-bits belongs to masking"),
+        ("ckks", ["--holder", "north", "--dropout-fraction", "0"], "--dropout-fraction belongs to masking"),
+        ("rot13", [], "--protocol 'rot13'"),
+    ],
+)
+def test_an_option_of_the_other_protocol_is_refused(protocol: str, option: list[str], named: str) -> None:
+    assert named in _refused("job", "create", "--job", "m", *MASKING[2:], "--protocol", protocol, *option)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (["--value-bits", "32"], "value_bits 32"),
+        (["--value-bits", "8"], "raise value_bits"),
+        (["--corrupt-fraction", "0.5"], "corrupt_fraction 0.5"),
+        (["--dropout-fraction", "0.4"], "lower dropout_fraction"),
+        (["--precision", "1e-9"], "precision asks for 1.0e-09"),
+    ],
+)
+def test_the_numbers_of_a_masking_job_reach_its_proof(option: list[str], named: str) -> None:
+    assert named in _refused("job", "create", "--job", "m", *MASKING, *option)
+
+
+def test_a_masking_demo_has_no_key_holders() -> None:
+    assert "--holders cannot stand beside --protocol masking" in _refused(
+        "demo", "--protocol", "masking", "--holders", "5"
+    )
+
+
 def test_a_file_and_options_do_not_mix() -> None:
     assert "--job cannot stand beside it" in _refused("job", "create", "--file", "job.toml", "--job", "mnist")
 

@@ -39,6 +39,9 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     np.savez("update.npz", w=np.zeros(3, dtype=np.float32))
 
 
+SUBMIT = ["client", "submit", "--job", "digits", "--update", "update.npz", "--weight", "2", "--out", "mean.npz"]
+
+
 def _submit(*options: str, update: str = "update.npz", out: str = "mean.npz", exit_code: int = 1) -> Result:
     arguments = ["client", "submit", "--job", "digits", "--update", update, "--weight", "2", "--out", out, *options]
     done = RUNNER.invoke(app, arguments)
@@ -99,6 +102,19 @@ def test_the_options_stand_above_the_file(parties: Deployment) -> None:
     assert "unreachable" in _submit(*_options(parties), "--wait-seconds", "0.5").stderr
 
 
+def test_a_state_directory_counts_from_here_and_stands_above_the_file(
+    parties: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/client.toml").write_text('state_dir = "of-the-file"\n')
+    made: dict[str, object] = {}
+    monkeypatch.setattr("secagg.client.Client", lambda *_, **given: made.update(given))
+    options = ["--config", "elsewhere/client.toml", *_options(parties)]
+    for more, expected in (((), "elsewhere/of-the-file"), (("--state-dir", "here"), "here")):
+        RUNNER.invoke(app, [*SUBMIT, *options, *more])
+        assert made["state_dir"] == Path(expected).absolute()
+
+
 def test_the_result_is_told_to_people_and_to_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     command._say("digits", Path("mean.npz"), RESULT, as_json=False)
     told = capsys.readouterr().out
@@ -124,6 +140,9 @@ def test_the_result_is_told_to_people_and_to_scripts(capsys: pytest.CaptureFixtu
         (Phase.OPEN, 9, 4, "round 4: waiting for the roster"),
         (Phase.UPLOADING, 1, 4, "round 4: uploading"),
         (Phase.UPLOADING, 9, 4, "round 4: waiting for the others"),
+        (Phase.SHARING, 0, 4, "round 4: sharing secrets with neighbours"),
+        (Phase.CONFIRMING, 9, 4, "round 4: confirming who is in the sum"),
+        (Phase.UNMASKING, 9, 4, "round 4: taking the masks off the sum"),
         (Phase.DECRYPTING, 9, 4, "round 4: key holders open the sum"),
     ],
 )

@@ -17,9 +17,10 @@ from he.ciphertext import half_chunk_bytes
 from secagg import codec
 from secagg.client import AsyncClient, Client, Progress
 from secagg.client.calls import Coordinator, Limit, reading_answer
-from secagg.client.encryption import in_thread
 from secagg.client.spool import CiphertextSpool
-from secagg.client.transfer import Uploader, UploadJob, download_mean
+from secagg.client.threads import in_thread
+from secagg.client.transfer import Uploader, download_mean
+from secagg.client.uploads import HalvesUpload
 from secagg.errors import (
     BusyError,
     FaultyCoordinatorError,
@@ -107,13 +108,20 @@ async def test_a_cancelled_caller_waits_for_the_thread_that_works_for_it() -> No
 # uploads
 
 
-def upload_job(spool: CiphertextSpool) -> tuple[UploadJob, dict[Half, bytes]]:
+def upload_job(coordinator: Coordinator, spool: CiphertextSpool) -> tuple[HalvesUpload, dict[Half, bytes]]:
     parameters = job_spec(values=60_000).parameters(3)
     size = parameters.chunks * half_chunk_bytes(parameters)
     content = {half: hashlib.shake_128(half.value.encode()).digest(size) for half in Half}
     for half in Half:
         spool.append(half, content[half])
-    job = UploadJob(job=JOB, round=ROUND, signed=Signed(payload=b"signed"), parameters=parameters, spool=spool)
+    job = HalvesUpload(
+        coordinator=coordinator,
+        job=JOB,
+        round=ROUND,
+        signed=Signed(payload=b"signed"),
+        parameters=parameters,
+        spool=spool,
+    )
     return job, content
 
 
@@ -125,8 +133,8 @@ async def test_an_upload_travels_in_whole_chunks_of_at_most_a_mebibyte(
     stage: Stage, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, content = upload_job(spool)
-        size = job.half_bytes
+        job, content = upload_job(coordinator, spool)
+        size = job.sizes[0]
         stage.service.script = {
             "UploadHalves": [pb.UploadHalvesResponse(c0_bytes=size, c1_bytes=size)],
             "CompleteUpload": [pb.CompleteUploadResponse()],
@@ -152,8 +160,8 @@ async def test_a_broken_upload_asks_where_to_go_on_and_stays_the_same_request(
     stage: Stage, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, content = upload_job(spool)
-        size, arrived = job.half_bytes, 5 * 49152 + 17
+        job, content = upload_job(coordinator, spool)
+        size, arrived = job.sizes[0], 5 * 49152 + 17
         stage.service.break_after_messages = [3]
         stage.service.script = {
             "GetUploadOffsets": [pb.GetUploadOffsetsResponse(c0_bytes=arrived)],
@@ -176,7 +184,7 @@ async def test_an_upload_that_had_arrived_is_only_completed(
     stage: Stage, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, _ = upload_job(spool)
+        job, _ = upload_job(coordinator, spool)
         stage.service.break_after_messages = [2]
         stage.service.script = {
             "GetUploadOffsets": [pb.GetUploadOffsetsResponse(complete=True)],
@@ -190,8 +198,8 @@ async def test_more_bytes_than_there_are_cannot_have_arrived(
     stage: Stage, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, _ = upload_job(spool)
-        answer = pb.UploadHalvesResponse(c0_bytes=job.half_bytes + 1, c1_bytes=job.half_bytes)
+        job, _ = upload_job(coordinator, spool)
+        answer = pb.UploadHalvesResponse(c0_bytes=job.sizes[0] + 1, c1_bytes=job.sizes[0])
         stage.service.script = {"UploadHalves": [answer]}
         with pytest.raises(FaultyCoordinatorError, match="more than the"):
             await Uploader(coordinator, job, lambda _: None).run(Limit(30))
@@ -199,7 +207,7 @@ async def test_more_bytes_than_there_are_cannot_have_arrived(
 
 async def test_an_upload_ends_with_its_limit(stage: Stage, coordinator: Coordinator, tmp_path: Path) -> None:
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, _ = upload_job(spool)
+        job, _ = upload_job(coordinator, spool)
         stage.service.script = {"UploadHalves": [BusyError("too many uploads run")]}
         stage.service.script["GetUploadOffsets"] = [pb.GetUploadOffsetsResponse()]
         with pytest.raises(BusyError):
@@ -215,7 +223,7 @@ async def test_what_a_listener_raises_ends_the_upload(stage: Stage, coordinator:
         raise OwnError
 
     with CiphertextSpool(tmp_path / "spool") as spool:
-        job, _ = upload_job(spool)
+        job, _ = upload_job(coordinator, spool)
         stage.service.script = {"UploadHalves": [pb.UploadHalvesResponse()]}
         with pytest.raises(OwnError):
             await Uploader(coordinator, job, tell).run(Limit(30))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from secagg import codec, transcript
-from secagg.client import AsyncClient, participation
+from secagg.client import AsyncClient, exchange
 from secagg.errors import FaultyCoordinatorError, LateError, RoundAbortedError, WrongPhaseError
 from secagg.identity import Party, Role
 from secagg.ids import ClientId, Digest
@@ -98,7 +98,7 @@ class Play:
 
 @pytest.fixture
 async def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Play]:
-    monkeypatch.setattr(participation, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(exchange, "GRACE_SECONDS", 0.5)
     async with scripted_coordinator(tmp_path) as stage:
         yield Play(stage)
 

@@ -170,13 +170,13 @@ def test_a_key_that_the_holders_do_not_vouch_for(bend: Callable[[PublicKeyBundle
 
 
 def test_a_plan_that_names_another_key_id() -> None:
-    other = replace(plan(), protocol=CkksRound(key_id=KeyId(OTHER), group=plan().protocol.group))
+    other = replace(plan(), protocol=CkksRound(key_id=KeyId(OTHER), group=plan().ckks.group))
     error = refusal(start(), PlanOffered(plan=other, bundle=offer().bundle))
     assert "another key id" in str(error)
 
 
 def test_a_plan_with_a_weaker_quorum_cannot_even_be_made() -> None:
-    group = plan().protocol.group
+    group = plan().ckks.group
     with pytest.raises(SecAggError, match="quorum 1"):
         HolderGroup(holders=group.holders, threshold=2, corrupt_holders=1, quorum=1)
 
@@ -188,7 +188,7 @@ def test_the_commitment_opens_to_nonce_and_roots() -> None:
     assert (send.join.client, send.join.plan_digest) == (ALICE, plan().digest)
     assert send.join.commitment == transcript.ciphertext_commitment(
         plan_digest=plan().digest,
-        key_id=plan().protocol.key_id,
+        key_id=plan().ckks.key_id,
         client=ALICE,
         nonce=READY.nonce,
         root_c0=READY.root_c0,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from secagg.demo import data, model
-from secagg.demo.options import DemoOptions
+from secagg.demo.options import DemoOptions, protocol_options
 from secagg.demo.processes import Household, free_port
+from secagg.demo.protocols import CkksOptions, MaskingOptions, numbers_of
+from secagg.demo.words import words_for
 from secagg.errors import UnreachableError, UsageError
 
 
@@ -75,20 +77,91 @@ def test_a_weighted_mean_is_weighted() -> None:
         ({"seed": -1}, "--seed"),
         ({"dropouts": -1}, "--dropouts"),
         ({"dropouts": 7}, "--dropouts"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_starts(options: dict[str, int], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        DemoOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
         ({"dead_holders": -1}, "--dead-holders"),
         ({"dead_holders": 3}, "--dead-holders"),
         ({"holders": 10}, "key holders"),
         ({"threshold": 1}, "threshold"),
     ],
 )
-def test_options_that_cannot_work_are_refused_before_anything_starts(options: dict[str, int], named: str) -> None:
+def test_key_holders_that_cannot_work_are_refused_before_anything_starts(options: dict[str, int], named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        DemoOptions(**options)
+        DemoOptions(protocol=CkksOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("clients", "dropouts", "named"),
+    [(2, 0, "min_contributors"), (6, 2, "drop-outs"), (20, 10, "dropout_fraction"), (20, 9, "drop-outs")],
+)
+def test_a_masking_demo_that_no_graph_bears_is_refused_with_the_options_to_change(
+    clients: int, dropouts: int, named: str
+) -> None:
+    with pytest.raises(UsageError, match=named) as caught:
+        DemoOptions(protocol=MaskingOptions(), clients=clients, dropouts=dropouts)
+    assert "--dropouts" in str(caught.value)
+
+
+@pytest.mark.parametrize(("clients", "dropouts"), [(3, 0), (5, 1), (20, 4), (11, 1), (60, 10), (64, 20)])
+def test_a_masking_demo_bears_its_drop_outs_and_no_other_roster_is_too_small(clients: int, dropouts: int) -> None:
+    options = DemoOptions(protocol=MaskingOptions(), clients=clients, dropouts=dropouts)
+    spec = options.job(max_weight=200.0)
+    numbers = numbers_of(spec)
+    assert numbers.dropped == dropouts
+    assert clients // 2 <= spec.min_contributors <= clients - dropouts
+    assert options.min_contributors == spec.min_contributors
+    # Enough neighbours and signers are left to a client when the others vanish.
+    assert clients - dropouts - 1 >= numbers.threshold
+    assert clients - dropouts >= numbers.quorum
+    assert spec.masking_parameters.sum_bits <= 26
+
+
+def test_the_figures_of_masking_are_those_of_the_full_roster() -> None:
+    options = DemoOptions(protocol=MaskingOptions(), clients=20, dropouts=4)
+    figures = options.protocol.figures(options.job(max_weight=1.0))
+    assert figures == {"holders": 0, "threshold": 11, "quorum": 11, "neighbours": 19, "bits_per_value": 25}
+
+
+@pytest.mark.parametrize("option", ["holders", "threshold", "dead_holders"])
+def test_options_of_key_holders_cannot_stand_beside_masking(option: str) -> None:
+    asked = {"holders": None, "threshold": None, "dead_holders": None, option: 5}
+    with pytest.raises(UsageError, match="--" + option.replace("_", "-")):
+        protocol_options("masking", **asked)  # type: ignore[arg-type]
+
+
+def test_what_was_not_asked_for_is_as_the_protocol_has_it() -> None:
+    nothing = {"holders": None, "threshold": None, "dead_holders": None}
+    assert protocol_options("masking", **nothing) == MaskingOptions()  # type: ignore[arg-type]
+    assert protocol_options("ckks", holders=7, threshold=None, dead_holders=None) == CkksOptions(holders=7)
+    with pytest.raises(UsageError, match="choose ckks or masking"):
+        protocol_options("rot13", **nothing)  # type: ignore[arg-type]
+
+
+def test_the_key_holders_that_die_are_the_last_ones() -> None:
+    assert CkksOptions().dying_holders == ()
+    assert CkksOptions(dead_holders=2).dying_holders == ("holder-4", "holder-5")
+
+
+def test_the_words_of_masking_name_no_key_holder_who_could_see_anything() -> None:
+    options = DemoOptions(protocol=MaskingOptions(), clients=20, dropouts=4)
+    words = words_for(options, options.job(max_weight=1.0))
+    assert "19 neighbours" in words.how
+    assert "any 11 neighbours" in words.how
+    assert not any("key holder" in cell for row in words.saw for cell in row)
+    assert [*words.phases.values()] == ["join", "share", "upload", "confirm", "unmask"]
 
 
 def test_the_demo_takes_the_larger_ring_where_the_small_one_is_too_coarse() -> None:
-    assert DemoOptions().job(max_weight=200.0).protocol.preset == "ckks-4096"
-    assert DemoOptions(holders=9, threshold=5).job(max_weight=200.0).protocol.preset == "ckks-8192"
+    assert DemoOptions().job(max_weight=200.0).ckks.preset == "ckks-4096"
+    assert DemoOptions(protocol=CkksOptions(holders=9, threshold=5)).job(max_weight=200.0).ckks.preset == "ckks-8192"
     assert replace(DemoOptions(), clients=2).min_contributors == 2
 
 

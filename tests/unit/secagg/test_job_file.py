@@ -21,7 +21,7 @@ VALUES: dict[str, object] = {
 
 def test_what_is_left_out_is_as_the_plan_has_it() -> None:
     spec = job_of_values(VALUES)
-    assert (spec.protocol.threshold, spec.protocol.preset, spec.clip, spec.rounds) == (3, "ckks-4096", 1.0, 1)
+    assert (spec.ckks.threshold, spec.ckks.preset, spec.clip, spec.rounds) == (3, "ckks-4096", 1.0, 1)
     assert spec.deadlines.keying_seconds == 60.0
 
 
