@@ -19,7 +19,7 @@ quietly = @quietly() { out=$$("$$@" 2>&1) || { code=$$?; printf '%s\n' "$$out"; 
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  Options for the command behind a target go into ARGS: make demo ARGS="--rounds 3"'
+	@echo '  Options for the command behind a target go into ARGS: make demo ARGS="--protocol masking --clients 20 --dropouts 4"'
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it by themselves)
 	@:

@@ -15,7 +15,7 @@ import grpc.aio
 
 from secagg.client import AsyncClient, RoundResult
 from secagg.identity import Party, Role
-from secagg.ids import RoundNumber
+from secagg.ids import HolderId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
 from secagg.operator import AsyncOperatorClient
 from secagg.plan import JobSpec
@@ -40,15 +40,24 @@ class LiveDeployment:
         directory: private to this deployment.
         holder_command: what runs a key holder, as ``python -m`` has it; the path of a configuration comes last.
         log_level: how much the services log.
+        holders: the key holders; none for masking jobs alone.
     """
 
-    def __init__(self, directory: Path, holder_command: Sequence[str] = HONEST, *, log_level: str = "info") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        holder_command: Sequence[str] = HONEST,
+        *,
+        log_level: str = "info",
+        holders: Sequence[HolderId] = HOLDERS,
+    ) -> None:
         self.directory = directory
         self._log_level = log_level
         self._holder_command = holder_command
+        self.holders = tuple(holders)
         self.authority = make_authority(directory / "pki")
-        self.ports = {name: ReservedPort() for name in (*HOLDERS, "coordinator", "metrics")}
-        self.addresses: dict[str, str] = {name: self.ports[name].address for name in HOLDERS}
+        self.ports = {name: ReservedPort() for name in (*self.holders, "coordinator", "metrics")}
+        self.addresses: dict[str, str] = {name: self.ports[name].address for name in self.holders}
         self.services: dict[str, LiveProcess] = {}
         self._channels: list[grpc.aio.Channel] = []
         self._clients: list[AsyncClient] = []
@@ -65,7 +74,7 @@ class LiveDeployment:
 
     def start(self) -> None:
         """Start everything at once; return when all of it serves."""
-        for holder in HOLDERS:
+        for holder in self.holders:
             self._add(holder, [*self._holder_command, str(self.holder_config(holder))])
         config = str(self.coordinator_config())
         self._add("coordinator", ["secagg.cli.main", "coordinator", "serve", "--config", config])
@@ -88,7 +97,7 @@ class LiveDeployment:
         for service in self.services.values():
             if service.frozen:
                 service.thaw()
-        dead = [name for name in HOLDERS if not self.services[name].running]
+        dead = [name for name in self.holders if not self.services[name].running]
         if dead:
             self.coordinator.end()
             self.start_services(dead)
@@ -129,7 +138,7 @@ class LiveDeployment:
             "data_dir": f'"{self.directory / name}"',
             "grace_seconds": "1",
             "sealing.passphrase": '"correct horse battery staple"',
-            "policy.holders": f"{[*HOLDERS]}",
+            "policy.holders": f"{[*self.holders]}",
             "policy.min_holders": "4",
             "policy.min_threshold": "3",
             "log.level": f'"{self._log_level}"',
@@ -156,7 +165,7 @@ class LiveDeployment:
             "spool_dir": f'"{self.spool(name)}"',
             "coordinator.address": f'"{self.address}"',
             "coordinator.name": f'"{COORDINATOR.name}"',
-            "policy.holders": f"{[*HOLDERS]}",
+            "policy.holders": f"{[*self.holders]}",
             "policy.min_contributors": "2",
         }
         return self._write(f"{role}-{name}", lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from secagg.ids import HolderId, JobId
 from secagg.messages.round import HolderVerdict, RoundStatus
-from secagg.plan import CkksJob, Deadlines, JobSpec, TensorSpec
+from secagg.plan import CkksJob, Deadlines, JobSpec, MaskingJob, TensorSpec
 
 HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
 WEIGHTS = (40.0, 30.0, 20.0, 50.0, 60.0)
@@ -38,6 +38,12 @@ def live_job(**changes: Any) -> JobSpec:
         "deadlines": live_deadlines(),
     }
     return JobSpec(**{**fields, **changes})
+
+
+def live_masking_job(**changes: Any) -> JobSpec:
+    """Return a small job without key holders; five clients fill its roster, and one of them may vanish."""
+    fields = {"protocol": MaskingJob(dropout_fraction=0.2), "min_contributors": 4, "max_clients": 5}
+    return live_job(**{**fields, **changes})
 
 
 def live_deadlines(**changes: float) -> Deadlines:
@@ -75,12 +81,17 @@ def verdicts(status: RoundStatus) -> dict[str, HolderVerdict]:
 
 def weights_of(names: Iterable[str]) -> dict[str, float]:
     """Return the weight of each client, by its place in the order of the names."""
-    return dict(zip(sorted(names), WEIGHTS, strict=False))
+    return dict(zip(sorted(names), cycle(WEIGHTS), strict=False))
 
 
 def error_bound(spec: JobSpec, weights: Mapping[str, float]) -> float:
-    """Return six deviations of an entry of the mean, as the plan has it for these contributors, and the dtype's rounding."""
+    """Return how far an entry of the mean may be off, as the plan has it for these contributors, and the dtype's rounding.
+
+    In ``ckks`` six deviations of the noise, in ``masking`` the bound of the quantisation, which nothing exceeds.
+    """
     total = sum(weights.values()) / spec.max_weight
-    deviation = spec.parameters(len(spec.protocol.holders)).mean_error(len(weights), total)
     coarsest = max(float(np.finfo(tensor.dtype).eps) for tensor in spec.tensors)
+    if isinstance(spec.protocol, MaskingJob):
+        return spec.masking_parameters.mean_error(total) + spec.clip * coarsest
+    deviation = spec.parameters(len(spec.ckks.holders)).mean_error(len(weights), total)
     return 6 * deviation + spec.clip * coarsest

@@ -62,7 +62,13 @@ def submit(  # noqa: PLR0913 - every option of a command is an argument
     ] = None,
     holder: Annotated[
         list[str] | None,
-        typer.Option(help="A key holder that you trust, instead of the file's. Repeat it for each of them."),
+        typer.Option(help="A key holder that you trust, for a ckks job, instead of the file's. Repeat it."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Private directory in which a masking round outlives a crash of this command, instead of the file's."
+        ),
     ] = None,
     after_round: Annotated[int, typer.Option(min=0, help="Take part in a round later than this one.")] = 0,
     wait_seconds: Annotated[
@@ -70,7 +76,7 @@ def submit(  # noqa: PLR0913 - every option of a command is an argument
     ] = 3600.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")] = False,
 ) -> None:
-    """Encrypt an update, have it added up with those of others, and write the mean.
+    """Encrypt or mask an update, as the job says, have it added up with those of others, and write the mean.
 
     The update is submitted to one round only. If that round fails, nothing is written, and it is for you to decide whether
     to submit it again.
@@ -80,7 +86,8 @@ def submit(  # noqa: PLR0913 - every option of a command is an argument
     arrays = npz.read_arrays(update)
     npz.check_writable(out)
     signal.signal(signal.SIGTERM, _interrupted)
-    with _client(config, coordinator, identity, holder) as client, _progress_bars() as progress:
+    given = _given(coordinator, identity, holder, state_dir)
+    with _client(config, given) as client, _progress_bars() as progress:
         result = client.participate(
             job, arrays, weight, after_round=after_round, progress=progress, join_timeout_seconds=wait_seconds
         )
@@ -109,7 +116,7 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
     typer.echo(f"The mean is in {out}.")
 
 
-def _client(config: Path | None, coordinator: str | None, identity: Path | None, holders: list[str] | None) -> Client:
+def _client(config: Path | None, environment: dict[str, str]) -> Client:
     """Return a client with the settings that hold: options, then the environment, then a file.
 
     Raises:
@@ -123,23 +130,27 @@ def _client(config: Path | None, coordinator: str | None, identity: Path | None,
     from secagg.transport import TlsIdentity
 
     path = DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.is_file() else config
-    settings = load_settings(ClientSettings, path, ENV_PREFIX, environment=_given(coordinator, identity, holders))
+    settings = load_settings(ClientSettings, path, ENV_PREFIX, environment=environment)
     return Client(
         settings.coordinator.address,
         coordinator=settings.coordinator.name,
         identity=TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
         policy=settings.policy.policy(),
         spool_dir=settings.spool_dir,
+        state_dir=settings.state_dir,
     )
 
 
-def _given(coordinator: str | None, identity: Path | None, holders: list[str] | None) -> dict[str, str]:
+def _given(
+    coordinator: str | None, identity: Path | None, holders: list[str] | None, state_dir: Path | None
+) -> dict[str, str]:
     given = dict(os.environ)
     if coordinator is not None:
         given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = coordinator
-    if identity is not None:
-        # As a person means it: from here, not from the directory of a file.
-        given[f"{ENV_PREFIX}IDENTITY"] = str(identity.absolute())
+    for key, path in (("IDENTITY", identity), ("STATE_DIR", state_dir)):
+        if path is not None:
+            # As a person means it: from here, not from the directory of a file.
+            given[f"{ENV_PREFIX}{key}"] = str(path.absolute())
     if holders:
         given[f"{ENV_PREFIX}POLICY__HOLDERS"] = json.dumps(holders)
     return given
@@ -173,7 +184,10 @@ def _description(progress: Progress) -> str:
         return "waiting for a round"
     what = {
         Phase.OPEN: "encrypting" if progress.done < progress.total else "waiting for the roster",
+        Phase.SHARING: "sharing secrets with neighbours",
         Phase.UPLOADING: "uploading" if progress.done < progress.total else "waiting for the others",
+        Phase.CONFIRMING: "confirming who is in the sum",
+        Phase.UNMASKING: "taking the masks off the sum",
         Phase.APPROVING: "key holders check",
         Phase.DECRYPTING: "key holders open the sum",
         Phase.PUBLISHED: "published",

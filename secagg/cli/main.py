@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "job": "Make jobs and show them.",
     "round": "Show rounds and watch them run.",
     "client": "Take part in a round with an update from a file.",
+    "plan": "Work out a protocol's numbers before a job asks for them.",
 }
 _MODULES: Final = {
     "demo": ("secagg.cli.demo", "demo"),
@@ -29,6 +30,7 @@ _MODULES: Final = {
     "job": ("secagg.cli.job", "app"),
     "round": ("secagg.cli.round", "app"),
     "client": ("secagg.cli.client", "app"),
+    "plan": ("secagg.cli.plan", "app"),
 }
 
 HELP: Final = """Add up model updates from many clients without anyone seeing a single one.

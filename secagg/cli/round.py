@@ -56,7 +56,7 @@ def show(
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything of one round: counts, times, and what is known of each key holder."""
+    """Show everything of one round: counts, times, and in ckks what is known of each key holder."""
     from secagg.ids import JobId, RoundNumber
 
     with operator_client(config, coordinator, identity) as client:

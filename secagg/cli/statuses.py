@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +12,16 @@ from rich.text import Text
 
 from secagg.messages.job import JobStatus
 from secagg.messages.round import HolderVerdict, Phase, RoundStatus
-from secagg.plan import JobSpec
+from secagg.plan import CkksJob, JobSpec, MaskingJob, MaskingRound
 
 LIST_TEXT = 80
 """Characters of a text in a list; `show` has all of it."""
 _PHASE_STYLES = {Phase.PUBLISHED: "green", Phase.ABORTED: "red"}
+_PHASES_OF = {
+    CkksJob.NAME: (Phase.KEYING, Phase.OPEN, Phase.UPLOADING, Phase.APPROVING, Phase.DECRYPTING),
+    MaskingJob.NAME: (Phase.OPEN, Phase.SHARING, Phase.UPLOADING, Phase.CONFIRMING, Phase.UNMASKING),
+}
+"""The phases that have a deadline, by protocol."""
 _VERDICT_STYLES = {HolderVerdict.OK: "green", HolderVerdict.UNREACHABLE: "yellow", HolderVerdict.SUSPECT: "magenta"}
 
 
@@ -25,8 +31,8 @@ def printable(text: str) -> str:
 
 
 def job_json(status: JobStatus) -> dict[str, Any]:
-    """Return a job for a script."""
-    spec, ckks = status.spec, status.spec.protocol
+    """Return a job for a script; what belongs to its protocol alone stands in a part with the protocol's name."""
+    spec = status.spec
     return {
         "job": spec.job,
         "state": status.state.value,
@@ -35,7 +41,7 @@ def job_json(status: JobStatus) -> dict[str, Any]:
         "rounds": spec.rounds,
         "created_at": status.created_at,
         "purpose": spec.purpose,
-        "protocol": "ckks",
+        "protocol": spec.protocol.NAME,
         "values": spec.values,
         "tensors": [{"name": one.name, "shape": list(one.shape), "dtype": one.dtype} for one in spec.tensors],
         "clip": spec.clip,
@@ -44,40 +50,57 @@ def job_json(status: JobStatus) -> dict[str, Any]:
         "min_contributors": spec.min_contributors,
         "max_clients": spec.max_clients,
         "deadlines": {name: getattr(spec.deadlines, name) for name in spec.deadlines.__dataclass_fields__},
-        "ckks": {
-            "preset": ckks.preset,
-            "packing": ckks.packing,
-            "security_bits": ckks.security_bits,
-            "precision": ckks.precision,
-            "holders": list(ckks.holders),
-            "min_holders": ckks.min_holders,
-            "threshold": ckks.threshold,
-            "corrupt_holders": ckks.corrupt_holders,
-        },
+        spec.protocol.NAME: _arm_json(spec),
     }
 
 
+def _arm_json(spec: JobSpec) -> dict[str, Any]:
+    arm = {one.name: getattr(spec.protocol, one.name) for one in fields(spec.protocol)}
+    # What a sum takes, beside what one client's value does.
+    return arm | {"sum_bits": spec.masking_parameters.sum_bits} if isinstance(spec.protocol, MaskingJob) else arm
+
+
 def round_json(status: RoundStatus) -> dict[str, Any]:
-    """Return a round for a script."""
-    plan = status.plan
+    """Return a round for a script; a masking round has clients' counts where a ``ckks`` round has key holders."""
+    counts = _masking_counts(status) if is_masking(status) else _ckks_counts(status)
     return {
         "job": status.job,
         "round": status.round,
+        "protocol": (MaskingJob if is_masking(status) else CkksJob).NAME,
         "phase": status.phase.value,
         "reason": status.reason,
         "joined": status.joined,
         "uploaded": status.uploaded,
-        "approvals": status.approvals,
-        "answers": status.answers,
         "contributors": list(status.contributors),
         "total_weight": status.total_weight,
         "phase_started": {phase.value: at for phase, at in status.phase_started.items()},
+        "plan_digest": None if status.plan is None else status.plan.digest.hex(),
+        **counts,
+    }
+
+
+def is_masking(status: RoundStatus) -> bool:
+    """Whether the round runs ``masking``; a round without a plan is one of ``ckks`` whose key is not made."""
+    return status.plan is not None and isinstance(status.plan.protocol, MaskingRound)
+
+
+def _masking_counts(status: RoundStatus) -> dict[str, Any]:
+    return {"shared": status.shared, "confirmed": status.approvals, "revealed": status.answers}
+
+
+def _ckks_counts(status: RoundStatus) -> dict[str, Any]:
+    return {
+        "approvals": status.approvals,
+        "answers": status.answers,
         "holders": [
             {"holder": one.holder, "verdict": one.verdict.value, "reason": one.reason} for one in status.holders
         ],
-        "key_id": None if plan is None else plan.protocol.key_id.hex(),
-        "plan_digest": None if plan is None else plan.digest.hex(),
+        "key_id": _key_id(status) or None,
     }
+
+
+def _key_id(status: RoundStatus) -> str:
+    return "" if status.plan is None or is_masking(status) else status.plan.ckks.key_id.hex()
 
 
 def jobs_table(jobs: Iterable[JobStatus]) -> Table:
@@ -99,7 +122,7 @@ def jobs_table(jobs: Iterable[JobStatus]) -> Table:
 
 def job_table(status: JobStatus) -> Table:
     """Return everything of one job."""
-    spec, ckks = status.spec, status.spec.protocol
+    spec = status.spec
     table = Table(title=f"Job {spec.job}", show_header=False)
     for name, value in (
         ("State", f"{status.state.value}, {_published(status)} published, {status.aborted_rounds} aborted"),
@@ -108,9 +131,7 @@ def job_table(status: JobStatus) -> Table:
         ("Clients", f"{spec.min_contributors} to {spec.max_clients} in a sum"),
         ("Weight", f"at most {spec.max_weight:g} each, at least {spec.min_total_weight:.5g} together"),
         ("Clip", f"{spec.clip:g}"),
-        ("Protocol", f"ckks, {ckks.preset}, {ckks.security_bits} bits of smudging, error below {ckks.precision:g}"),
-        ("Key holders", f"{', '.join(ckks.holders)}; any {ckks.threshold} open, {ckks.corrupt_holders} may be corrupt"),
-        ("Fewest holders", str(ckks.min_holders)),
+        *_arm_rows(spec.protocol),
         ("Deadlines", _deadlines(spec)),
         ("Tensors", f"{len(spec.tensors)}, {spec.values:,} values"),
     ):
@@ -120,10 +141,28 @@ def job_table(status: JobStatus) -> Table:
     return table
 
 
+def _arm_rows(arm: CkksJob | MaskingJob) -> Iterator[tuple[str, str]]:
+    if isinstance(arm, MaskingJob):
+        clients = (
+            f"at most {arm.corrupt_fraction * 100:g} % corrupt and {arm.dropout_fraction * 100:g} % dropped clients"
+        )
+        yield "Protocol", f"masking, {arm.value_bits} bits a value, {clients}, error below {arm.precision:g}"
+        return
+    yield "Protocol", f"ckks, {arm.preset}, {arm.security_bits} bits of smudging, error below {arm.precision:g}"
+    yield "Key holders", f"{', '.join(arm.holders)}; any {arm.threshold} open, {arm.corrupt_holders} may be corrupt"
+    yield "Fewest holders", str(arm.min_holders)
+
+
 def rounds_table(rounds: Iterable[RoundStatus]) -> Table:
-    """Return one line for each round; clients: uploaded of joined, holders: answered of approved."""
-    table = _table("Round", "Phase", "Clients", "Holders", "Weight", "Began (UTC)", flexible="Reason")
-    for one in rounds:
+    """Return one line for each round of a job.
+
+    Clients: uploaded of joined. Holders: answered of approved; in masking rounds the clients that revealed of those that
+    confirmed.
+    """
+    known = list(rounds)
+    helpers = "Revealed" if any(map(is_masking, known)) else "Holders"
+    table = _table("Round", "Phase", "Clients", helpers, "Weight", "Began (UTC)", flexible="Reason")
+    for one in known:
         table.add_row(
             str(one.round),
             Text(one.phase.value, style=_PHASE_STYLES.get(one.phase, "cyan")),
@@ -142,11 +181,10 @@ def round_table(status: RoundStatus) -> Table:
     table.add_row("Phase", Text(status.phase.value, style=_PHASE_STYLES.get(status.phase, "cyan")))
     for name, value in (
         ("Reason", printable(status.reason)),
-        ("Clients", f"{status.joined} joined, {status.uploaded} uploaded"),
-        ("Key holders", f"{status.approvals} approved, {status.answers} answered"),
+        *_count_rows(status),
         ("Contributors", ", ".join(status.contributors)),
         ("Total weight", f"{status.total_weight:.5g}" if status.phase is Phase.PUBLISHED else ""),
-        ("Key", "" if status.plan is None else status.plan.protocol.key_id.hex()),
+        ("Key", _key_id(status)),
         ("Plan", "" if status.plan is None else status.plan.digest.hex()),
     ):
         if value:
@@ -159,22 +197,46 @@ def round_table(status: RoundStatus) -> Table:
     return table
 
 
+def _count_rows(status: RoundStatus) -> Iterator[tuple[str, str]]:
+    if is_masking(status):
+        yield "Clients", f"{status.joined} joined, {status.shared} shared, {status.uploaded} uploaded"
+        yield "Unmasking", f"{status.approvals} confirmed, {status.answers} revealed"
+        return
+    yield "Clients", f"{status.joined} joined, {status.uploaded} uploaded"
+    yield "Key holders", f"{status.approvals} approved, {status.answers} answered"
+
+
 def round_line(status: RoundStatus) -> str:
     """Return where a round stands, in one line."""
     plan = status.plan
     most = "" if plan is None else f"/{plan.spec.max_clients}"
-    quorum = "" if plan is None else f"/{plan.protocol.group.quorum}"
     words = {
-        Phase.KEYING: "the key holders make a key",
         Phase.OPEN: f"{status.joined}{most} clients joined",
+        Phase.PUBLISHED: f"{len(status.contributors)} contributors, total weight {status.total_weight:.5g}",
+        Phase.ABORTED: printable(status.reason),
+        **(_masking_words(status) if is_masking(status) else _ckks_words(status)),
+    }
+    return f"round {status.round} {status.phase.value}: {words.get(status.phase, '')}"
+
+
+def _masking_words(status: RoundStatus) -> dict[Phase, str]:
+    return {
+        Phase.SHARING: f"{status.shared}/{status.joined} clients shared their secrets",
+        Phase.UPLOADING: f"{status.uploaded}/{status.shared} clients uploaded",
+        Phase.CONFIRMING: f"{status.approvals}/{status.uploaded} clients confirmed who is in the sum",
+        Phase.UNMASKING: f"{status.answers}/{status.approvals} clients revealed shares of the masks",
+    }
+
+
+def _ckks_words(status: RoundStatus) -> dict[Phase, str]:
+    quorum = "" if status.plan is None else f"/{status.plan.ckks.group.quorum}"
+    return {
+        Phase.KEYING: "the key holders make a key",
         Phase.FROZEN: f"{status.joined} clients are in",
         Phase.UPLOADING: f"{status.uploaded}/{status.joined} clients uploaded",
         Phase.APPROVING: f"{status.approvals}{quorum} key holders approved",
         Phase.DECRYPTING: f"{status.answers} key holders answered",
-        Phase.PUBLISHED: f"{len(status.contributors)} contributors, total weight {status.total_weight:.5g}",
-        Phase.ABORTED: printable(status.reason),
     }
-    return f"round {status.round} {status.phase.value}: {words[status.phase]}"
 
 
 def _table(*columns: str, flexible: str) -> Table:
@@ -199,5 +261,5 @@ def _moment(at: float) -> str:
 
 
 def _deadlines(spec: JobSpec) -> str:
-    fields = spec.deadlines.__dataclass_fields__
-    return ", ".join(f"{name.removesuffix('_seconds')} {getattr(spec.deadlines, name):g} s" for name in fields)
+    phases = _PHASES_OF[spec.protocol.NAME]
+    return ", ".join(f"{phase.value} {getattr(spec.deadlines, f'{phase.value}_seconds'):g} s" for phase in phases)

@@ -1,1 +1,1 @@
-"""The demo: a real model, trained on real data across separate processes, with every update encrypted."""
+"""The demo: a real model, trained on real data across separate processes, with every update hidden."""

@@ -1,9 +1,10 @@
-"""A whole deployment on loopback: CA, one coordinator, key holders, clients, each a process of its own."""
+"""A whole deployment on loopback: CA, one coordinator, key holders if any, clients, each a process of its own."""
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +41,8 @@ class Deployment:
             self._pki.issue(party, at=at, days=CERTIFICATE_DAYS)
 
     def start_services(self) -> None:
-        """Start the key holders and the coordinator; return when all listen."""
-        ports = {name: free_port() for name in self.options.holder_names}
+        """Start the key holders, where the protocol has any, and the coordinator; return when all listen."""
+        ports = {name: free_port() for name in self.options.protocol.holder_names}
         for name, port in ports.items():
             config = self._holder_config(name, port)
             self.household.start(name, ["secagg.cli.main", "key-holder", "serve", "--config", str(config)])
@@ -93,7 +94,7 @@ class Deployment:
         return Pki(directory=self.directory / "pki")
 
     def _parties(self) -> list[Party]:
-        holders = [Party(role=Role.KEY_HOLDER, name=name) for name in self.options.holder_names]
+        holders = [Party(role=Role.KEY_HOLDER, name=name) for name in self.options.protocol.holder_names]
         clients = [Party(role=Role.CLIENT, name=name) for name in self.options.client_names]
         return [
             Party(role=Role.COORDINATOR, name=COORDINATOR),
@@ -105,7 +106,6 @@ class Deployment:
     def _holder_config(self, name: str, port: int) -> Path:
         key_file = self.directory / f"{name}.key"
         write_atomically(key_file, secrets.token_bytes(32), mode=PRIVATE_FILE_MODE)
-        options = self.options
         return self._write(
             name,
             f"""
@@ -115,16 +115,13 @@ class Deployment:
             [sealing]
             key_file = "{key_file}"
             [policy]
-            holders = [{_quoted(options.holder_names)}]
-            min_holders = {options.holders - options.dead_holders}
-            min_threshold = {options.threshold}
-            min_corrupt_holders = {options.threshold - 1}
-            min_contributors = {options.min_contributors}
+            {self._policy()}
             """,
         )
 
     def _coordinator_config(self, ports: Mapping[HolderId, int]) -> Path:
-        holders = "\n".join(f'{name} = "127.0.0.1:{port}"' for name, port in ports.items())
+        addresses = "\n".join(f'{name} = "127.0.0.1:{port}"' for name, port in ports.items())
+        key_holders = f"[key_holders]\n{addresses}" if ports else ""
         return self._write(
             COORDINATOR,
             f"""
@@ -132,13 +129,11 @@ class Deployment:
             identity = "{self.identity(Role.COORDINATOR, COORDINATOR)}"
             data_dir = "{self.directory / "coordinator-data"}"
             grace_seconds = 2
-            [key_holders]
-            {holders}
+            {key_holders}
             """,
         )
 
     def _client_config(self, name: str) -> Path:
-        options = self.options
         return self._write(
             name,
             f"""
@@ -148,20 +143,17 @@ class Deployment:
             address = "{self.address}"
             name = "{COORDINATOR}"
             [policy]
-            holders = [{_quoted(options.holder_names)}]
-            min_holders = {options.holders - options.dead_holders}
-            min_threshold = {options.threshold}
-            min_corrupt_holders = {options.threshold - 1}
-            min_contributors = {options.min_contributors}
+            {self._policy()}
             max_clip = {CLIP}
             """,
         )
+
+    def _policy(self) -> str:
+        keys = {**self.options.protocol.policy(), "min_contributors": self.options.min_contributors}
+        # A list of plain strings and a number are the same text in JSON and in TOML.
+        return "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
 
     def _write(self, name: str, text: str) -> Path:
         path = self.directory / f"{name}.toml"
         path.write_text("\n".join(line.strip() for line in text.splitlines()))
         return path
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)

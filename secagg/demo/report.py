@@ -11,37 +11,29 @@ from rich.table import Table
 
 from secagg.demo.options import CLIP, DemoOptions
 from secagg.demo.run import RoundReport
+from secagg.demo.words import Words, words_for
 from secagg.errors import UsageError
-from secagg.messages.round import HolderVerdict, Phase
+from secagg.messages.round import HolderVerdict
 from secagg.plan import JobSpec
 
 LARGEST_DIFFERENCE = 1e-4 * CLIP
-_PHASES = {
-    Phase.KEYING: "key",
-    Phase.OPEN: "join",
-    Phase.UPLOADING: "upload",
-    Phase.APPROVING: "approve",
-    Phase.DECRYPTING: "open",
-}
 _TITLES = f"{'round':>5} {'secure':>7} {'plain':>7} {'difference':>10} {'bytes/value':>11} {'in sum':>6}  seconds"
 
 
 def say_beginning(console: Console, options: DemoOptions, spec: JobSpec, examples: list[int]) -> None:
     """Say what runs, before the first round."""
-    n, t = options.holders, options.threshold
     console.print(
         f"[bold]{options.clients} clients[/] train one network of {spec.values:,} values on handwritten digits, "
         f"each on its own share ({min(examples)} to {max(examples)} scans, different digits).\n"
-        f"Every update is encrypted with a key that [bold]{n} key holders[/] make anew for each round; any {t} of them open "
-        f"the sum, after {options.quorum} approved it.\n"
-        f"All of it in {options.clients + n + 1} processes on this machine, over gRPC with certificates on both sides.\n"
+        f"{words_for(options, spec).how}\n"
+        f"All of it in {options.processes} processes on this machine, over gRPC with certificates on both sides.\n"
     )
     console.print(_TITLES, style="bold", highlight=False, soft_wrap=True)
 
 
-def say_round(console: Console, report: RoundReport) -> None:
+def say_round(console: Console, words: Words, report: RoundReport) -> None:
     """Print one line for a published round, and a word on key holders that were missing."""
-    phases = " ".join(f"{name} {report.phase_seconds.get(phase, 0.0):.1f}" for phase, name in _PHASES.items())
+    phases = " ".join(f"{name} {report.phase_seconds.get(phase, 0.0):.1f}" for phase, name in words.phases.items())
     console.print(
         f"{report.index + 1:>5} {report.accuracy_secure:>7.1%} {report.accuracy_plain:>7.1%} {report.difference:>10.1e} "
         f"{report.bytes_per_value:>11.1f} {len(report.contributors):>6}  {phases}",
@@ -55,12 +47,12 @@ def say_round(console: Console, report: RoundReport) -> None:
         console.print(f"      key holders: {', '.join(missing)}", style="yellow", highlight=False)
 
 
-def say_end(console: Console, options: DemoOptions, reports: list[RoundReport]) -> None:
+def say_end(console: Console, words: Words, reports: list[RoundReport]) -> None:
     """Say whether secure equals plain, then who could see what."""
     last = reports[-1]
     worst = max(report.difference for report in reports)
     console.print(
-        f"\nAfter {len(reports)} rounds: {last.accuracy_secure:.1%} of unseen digits found with encrypted updates, "
+        f"\nAfter {len(reports)} rounds: {last.accuracy_secure:.1%} of unseen digits found with {words.adjective} updates, "
         f"{last.accuracy_plain:.1%} with plain ones. Largest difference of any averaged weight: {worst:.1e} "
         f"({worst / CLIP:.1e} of the clip bound).\n",
         highlight=False,
@@ -68,32 +60,21 @@ def say_end(console: Console, options: DemoOptions, reports: list[RoundReport]) 
     table = Table(title="Who could see what", title_justify="left")
     for column in ("party", "saw", "could not see"):
         table.add_column(column)
-    table.add_row("a client", "its own update; the mean", "another client's update, weight or number of scans")
-    table.add_row(
-        "the coordinator", "names, sizes, ciphertexts; the mean and the total weight", "one update, one weight"
-    )
-    table.add_row("a key holder", "names and one half of each ciphertext", "any number at all, not even the mean")
-    fewer = options.threshold - 1
-    table.add_row(f"{fewer} key holders and the coordinator", "what the coordinator saw", "one update, one weight")
+    for row in words.saw:
+        table.add_row(*row)
     console.print(table)
-    console.print(
-        "What this does not cover (a client that colludes with the coordinator and sends a malformed ciphertext, lies about "
-        "data, what a sum itself tells) stands in docs/threat-model.md.",
-        highlight=False,
-    )
+    console.print(f"What this does not cover ({words.uncovered}) stands in docs/threat-model.md.", highlight=False)
 
 
 def summary(options: DemoOptions, spec: JobSpec, reports: list[RoundReport]) -> dict[str, Any]:
     """Return what ``--json`` writes."""
     last = reports[-1]
     return {
-        "protocol": "ckks",
-        "preset": spec.protocol.preset,
+        "protocol": options.protocol.NAME,
         "clients": options.clients,
-        "holders": options.holders,
-        "threshold": options.threshold,
+        **options.protocol.figures(spec),
+        "min_contributors": spec.min_contributors,
         "dropouts": options.dropouts,
-        "dead_holders": options.dead_holders,
         "seed": options.seed,
         "rounds": len(reports),
         "values": spec.values,
@@ -102,18 +83,18 @@ def summary(options: DemoOptions, spec: JobSpec, reports: list[RoundReport]) -> 
         "seconds_per_round": sum(report.seconds for report in reports) / len(reports),
         "accuracy_secure": last.accuracy_secure,
         "accuracy_plain": last.accuracy_plain,
-        "by_round": [_by_round(report) for report in reports],
+        "by_round": [_by_round(options, report) for report in reports],
     }
 
 
-def _by_round(report: RoundReport) -> dict[str, Any]:
+def _by_round(options: DemoOptions, report: RoundReport) -> dict[str, Any]:
     return {
         "round": report.status.round,
         "accuracy_secure": report.accuracy_secure,
         "accuracy_plain": report.accuracy_plain,
         "difference": report.difference,
         "contributors": list(report.contributors),
-        "holders": {status.holder: status.verdict.value for status in report.status.holders},
+        **options.protocol.round_figures(report.status),
         "seconds": {phase.value: seconds for phase, seconds in report.phase_seconds.items()},
     }
 

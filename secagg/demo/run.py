@@ -55,7 +55,7 @@ class RoundReport:
 
     @property
     def seconds(self) -> float:
-        """How long the round took, from its key to its sum."""
+        """How long the round took, from its beginning to its sum."""
         return sum(self.phase_seconds.values())
 
 
@@ -118,7 +118,7 @@ class Demo:
 
     def _kill_holders(self, index: int) -> None:
         if index == 1:
-            for name in self.options.holder_names[-self.options.dead_holders or self.options.holders :]:
+            for name in self.options.protocol.dying_holders:
                 self.deployment.household.kill(name)
 
     def _collect(self, index: int, expected: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 
 from secagg.client.npz import read_arrays, write_arrays
+from secagg.errors import UnknownRoundError
 from secagg.identity import Role
-from secagg.messages.round import Phase
+from secagg.ids import JobId, RoundNumber
+from secagg.messages.round import Phase, RoundStatus
+from secagg.plan import JobSpec, MaskingJob
 from tests.round_cluster import HOLDERS, Cluster, job_spec
 
 END_SECONDS = 90.0
 WEIGHTS = {"alice": 30.0, "bob": 60.0}
+MASKED_WEIGHTS = {**WEIGHTS, "carol": 10.0}
 
 
 @dataclass
@@ -31,7 +36,7 @@ class Submitter:
         return self.cluster.directory
 
     def update(self, name: str) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(len(name))
+        rng = np.random.default_rng([*name.encode()])
         return {"w": rng.uniform(-1, 1, 5000).astype(np.float32), "b": rng.uniform(-1.5, 1.5, (3, 2))}
 
     def config(self, name: str) -> Path:
@@ -48,7 +53,7 @@ class Submitter:
         update = self.directory / f"{name}.npz"
         write_arrays(update, self.update(name))
         arguments = ["client", "submit", "--job", "digits", "--config", str(self.config(name)), "--update", str(update)]
-        arguments += ["--weight", str(WEIGHTS[name]), "--out", str(self.out(name)), *options]
+        arguments += ["--weight", str(MASKED_WEIGHTS[name]), "--out", str(self.out(name)), *options]
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "secagg.cli.main", *arguments, stdout=pipe, stderr=pipe
@@ -56,6 +61,17 @@ class Submitter:
 
     def out(self, name: str) -> Path:
         return self.directory / f"mean-{name}.npz"
+
+    async def somebody_joined(self) -> RoundStatus:
+        """Wait until the first round counts a client: what it wants to add up is on disk, or its keys are shown, by then."""
+        assert self.cluster.coordinator is not None
+        async with asyncio.timeout(END_SECONDS):
+            while True:
+                with suppress(UnknownRoundError):
+                    status = await self.cluster.coordinator._engine.status(JobId("digits"), RoundNumber(1))
+                    if status.joined:
+                        return status
+                await asyncio.sleep(0.05)
 
     def left_behind(self, name: str) -> list[Path]:
         return list((self.directory / f"spool-{name}").glob("*"))
@@ -65,6 +81,15 @@ class Submitter:
 async def submitter(tmp_path: Path) -> AsyncIterator[Submitter]:
     cluster = Cluster(tmp_path)
     await cluster.start()
+    yield Submitter(cluster)
+    await cluster.stop()
+
+
+@pytest.fixture
+async def masking_submitter(tmp_path: Path) -> AsyncIterator[Submitter]:
+    """A deployment without a single key holder."""
+    cluster = Cluster(tmp_path)
+    await cluster.start_coordinator()
     yield Submitter(cluster)
     await cluster.stop()
 
@@ -95,21 +120,55 @@ async def test_two_updates_become_one_mean(submitter: Submitter) -> None:
         assert submitter.left_behind(name) == []
 
 
+def masking_job() -> JobSpec:
+    # One of three clients may be in league with the coordinator, so that none of them may vanish.
+    return job_spec(protocol=MaskingJob(), min_contributors=3, max_clients=3)
+
+
+async def test_three_masked_updates_become_one_mean_without_key_holders(masking_submitter: Submitter) -> None:
+    submitter = masking_submitter
+    await submitter.cluster.create(masking_job())
+    state = submitter.directory / "state"
+    options = {"alice": (), "bob": ("--json",), "carol": ("--state-dir", str(state))}
+    processes = [await submitter.start(name, *more) for name, more in options.items()]
+    (told, _), (line, _), (_, error) = [await _ended(process) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], error
+    assert "3 updates, total weight 100.00" in told
+    said = json.loads(line)
+    assert said["contributors"] == ["alice", "bob", "carol"]
+    assert said["uploaded_bytes"] <= 4 * 5007
+    updates = {name: submitter.update(name) for name in MASKED_WEIGHTS}
+    for name in MASKED_WEIGHTS:
+        mean = read_arrays(submitter.out(name))
+        for tensor in ("w", "b"):
+            expected = sum(MASKED_WEIGHTS[one] * np.clip(updates[one][tensor], -1, 1) for one in MASKED_WEIGHTS) / 100
+            np.testing.assert_allclose(mean[tensor], expected, atol=2e-5)
+        assert submitter.left_behind(name) == []
+    assert state.is_dir(), "the option reached the client"
+    assert not [path for path in state.rglob("*") if path.is_file() and path.stat().st_size], (
+        "a finished round is forgotten"
+    )
+
+
+async def test_an_interrupt_before_the_roster_leaves_no_secret_and_no_mean(masking_submitter: Submitter) -> None:
+    submitter = masking_submitter
+    await submitter.cluster.create(masking_job())
+    process = await submitter.start("alice")
+    assert (await submitter.somebody_joined()).phase is Phase.OPEN
+    process.send_signal(signal.SIGINT)
+    await _ended(process)
+    assert process.returncode == 130
+    assert submitter.left_behind("alice") == []
+    assert not submitter.out("alice").exists()
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 async def test_an_interrupt_ends_it_and_leaves_nothing_behind(
     submitter: Submitter, sent: signal.Signals, code: int
 ) -> None:
     await submitter.cluster.create(job_spec(max_clients=2))
     process = await submitter.start("alice")
-    client = submitter.cluster.client("bob")
-    plan, _ = await client.wait_for_round("digits")
-    # It has joined when the round counts a client: its ciphertext is on disk then.
-    assert submitter.cluster.coordinator is not None
-    async with asyncio.timeout(END_SECONDS):
-        status = await submitter.cluster.coordinator._engine.status(plan.spec.job, plan.round)
-        while not status.joined:
-            await asyncio.sleep(0.05)
-            status = await submitter.cluster.coordinator._engine.status(plan.spec.job, plan.round)
+    status = await submitter.somebody_joined()
     assert status.phase is Phase.OPEN
     process.send_signal(sent)
     await _ended(process)

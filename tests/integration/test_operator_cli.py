@@ -13,6 +13,7 @@ from tests.job_material import HOLDERS
 from tests.pki_material import ALICE, AUDITOR, OPERATOR
 
 SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "samples" / "job.toml"
+MASKING_SAMPLE = SAMPLE.with_name("job-masking.toml")
 RUNNER = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 
 
@@ -54,6 +55,40 @@ def test_a_job_is_made_from_a_file(running: CoordinatorProcess) -> None:
     made = json.loads(_run("job", "create", "--file", "job.toml", "--json").stdout)
     assert (made["job"], made["state"], made["values"]) == ("mnist", "running", 2080)
     assert json.loads(_run("job", "show", "mnist", "--json").stdout)["tensors"] == made["tensors"]
+
+
+def test_a_masking_job_is_made_from_options_and_shown_without_key_holders() -> None:
+    numbers = ["--min-contributors", "5", "--max-clients", "9", "--value-bits", "18", "--precision", "1e-3"]
+    shares = ["--corrupt-fraction", "0.1", "--dropout-fraction", "0.12"]
+    described = ["--job", "masked", "--purpose", "a test", "--tensor", "w:8x2", "--protocol", "masking"]
+    made = json.loads(_run("job", "create", *described, *numbers, *shares, "--json").stdout)
+    assert (made["protocol"], made["state"]) == ("masking", "running")
+    assert made["masking"] == {
+        "value_bits": 18,
+        "precision": 1e-3,
+        "corrupt_fraction": 0.1,
+        "dropout_fraction": 0.12,
+        "sum_bits": 22,
+    }
+    shown = _run("job", "show", "masked").output
+    assert "masking, 18 bits a value, at most 10 % corrupt and 12 % dropped clients, error below 0.001" in shown
+    assert "holders" not in shown
+    assert "masked" in _run("job", "list").output
+
+
+def test_a_masking_round_is_open_at_once_and_shown_without_key_holders(running: CoordinatorProcess) -> None:
+    text = MASKING_SAMPLE.read_text().replace("open_seconds = 600.0", "open_seconds = 0.5")
+    (running.directory / "masking.toml").write_text(text)
+    made = json.loads(_run("job", "create", "--file", "masking.toml", "--json").stdout)
+    job = made["job"]
+    assert (made["protocol"], job) == ("masking", "mnist-masking")
+    watched = _run("round", "watch", job, "1", fails=True)
+    assert "round 1 aborted" in watched.output
+    ended = json.loads(_run("round", "show", job, "1", "--json").stdout)
+    assert (ended["protocol"], ended["joined"], ended["shared"], ended["revealed"]) == ("masking", 0, 0, 0)
+    assert "holders" not in ended
+    assert "0 joined, 0 shared, 0 uploaded" in _run("round", "show", job, "1").output
+    assert "Revealed" in _run("round", "list", job).output
 
 
 def test_jobs_are_listed_and_shown(job: str) -> None:
