@@ -103,7 +103,7 @@ class Contribution:
     def commitment(self, plan: RoundPlan) -> bytes:
         return transcript.ciphertext_commitment(
             plan_digest=plan.digest,
-            key_id=plan.protocol.key_id,
+            key_id=plan.ckks.key_id,
             client=self.client,
             nonce=self.nonce,
             root_c0=root_of(self.ciphertext.c0),
@@ -158,10 +158,10 @@ class LyingCoordinator:
 
     def sealed(self, roster: FrozenRoster, holders: Sequence[HolderId] | None = None, **changes: Any) -> FrozenRoster:
         """Seal a roster with these holders' real keys, without asking them: a quorum's, if none are named."""
-        group = self.plan.protocol.group
+        group = self.plan.ckks.group
         digest = transcript.roster_digest(self.plan.digest, [one.message for one in roster.joins])
         seals = [
-            replace(RosterSeal(key_id=self.plan.protocol.key_id, roster_digest=digest, holder=holder), **changes)
+            replace(RosterSeal(key_id=self.plan.ckks.key_id, roster_digest=digest, holder=holder), **changes)
             for holder in (group.holders[: group.quorum] if holders is None else holders)
         ]
         return replace(roster, seals=tuple(signed_by(self.holders.holder(one.holder), one) for one in seals))
@@ -208,7 +208,7 @@ class LyingCoordinator:
     async def decrypt(
         self, holder: HolderId, digest: Digest, approvals: Iterable[Authenticated[Approval]], **changes: Any
     ) -> Answer:
-        request = DecryptionRequest(key_id=self.plan.protocol.key_id, request_digest=digest, approvals=tuple(approvals))
+        request = DecryptionRequest(key_id=self.plan.ckks.key_id, request_digest=digest, approvals=tuple(approvals))
         received = b""
         with as_the_catalogue_names_it():
             try:
@@ -233,9 +233,9 @@ class LyingCoordinator:
         partials = [
             Partial(
                 parameters=parameters,
-                holder=self.plan.protocol.group.index(holder),
+                holder=self.plan.ckks.group.index(holder),
                 threshold=parameters.threshold,
-                key_id=self.plan.protocol.key_id,
+                key_id=self.plan.ckks.key_id,
                 values=residues_from_bytes(data, parameters.data_primes, parameters.chunks, degree=parameters.degree),
             )
             for holder, (data, _) in answers.items()
@@ -251,7 +251,7 @@ class LyingCoordinator:
         await self.verify_nothing_approved()
 
     async def verify_nothing_approved(self) -> None:
-        request, key_id = self.request(), self.plan.protocol.key_id
+        request, key_id = self.request(), self.plan.ckks.key_id
         for holder in self.holders.names:
             assert self.holders.ledger(holder, key_id) == []
             with pytest.raises(WrongPhaseError):
@@ -259,7 +259,7 @@ class LyingCoordinator:
         self.verify_nothing_answered()
 
     def verify_nothing_answered(self) -> None:
-        answered = [holder for holder in self.holders.names if self.holders.answered(holder, self.plan.protocol.key_id)]
+        answered = [holder for holder in self.holders.names if self.holders.answered(holder, self.plan.ckks.key_id)]
         assert answered == []
 
 
@@ -272,7 +272,7 @@ def approval_by(
     coordinator: LyingCoordinator, holder: HolderId, request: ApprovalRequest, **changes: Any
 ) -> Authenticated[Approval]:
     """Sign an approval as a corrupt holder would: with its real key, of whatever is wanted."""
-    approval = Approval(key_id=coordinator.plan.protocol.key_id, request_digest=digest_of(request), holder=holder)
+    approval = Approval(key_id=coordinator.plan.ckks.key_id, request_digest=digest_of(request), holder=holder)
     return signed_by(coordinator.holders.holder(holder), replace(approval, **changes))
 
 

@@ -265,7 +265,7 @@ class ScriptedClient:
     def commitment(self, prepared: Prepared) -> bytes:
         return transcript.ciphertext_commitment(
             plan_digest=prepared.plan.digest,
-            key_id=prepared.plan.protocol.key_id,
+            key_id=prepared.plan.ckks.key_id,
             client=self.name,
             nonce=prepared.nonce,
             root_c0=prepared.roots[0],

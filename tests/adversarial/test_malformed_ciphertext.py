@@ -221,7 +221,7 @@ def approved(
     stage: Round, request: Request, c1: Mapping[str, Residues], holder: HolderId
 ) -> tuple[OpeningState, SumOfC1, Authenticated[Approval]]:
     """Take one holder to its approval."""
-    key_id = stage.plan.protocol.key_id
+    key_id = stage.plan.ckks.key_id
     state = OpeningState(holder=holder, policy=HolderPolicy(), ceremony=CEREMONY, key_id=key_id)
     state = opening.step(state, ApprovalOffered(request=request)).state
     reader = ContributionReader(PARAMETERS, [one.message.client for one in request.uploads])
@@ -295,5 +295,5 @@ def test_an_honest_coordinator_publishes_nothing_of_such_a_round(stage: Round, t
 
 
 def partial_of(stage: Round, holder: int, values: Residues) -> Partial:
-    key_id, threshold = stage.plan.protocol.key_id, PARAMETERS.threshold
+    key_id, threshold = stage.plan.ckks.key_id, PARAMETERS.threshold
     return Partial(parameters=PARAMETERS, holder=holder, threshold=threshold, key_id=key_id, values=values)

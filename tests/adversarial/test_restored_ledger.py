@@ -58,7 +58,7 @@ async def test_another_set_is_refused_after_a_restart(store: HolderStore) -> Non
     held = HeldRound(ceremony_digest=digest, begun_at=0.0, expires_at=1e6, ceremony=Ended())
     with ThreadPoolExecutor(1) as executor:
         await book_of(store, executor).seal(held, effect)
-        store.record_approval(plan.protocol.key_id, request_digest_of(approved), at=0.0)
+        store.record_approval(plan.ckks.key_id, request_digest_of(approved), at=0.0)
         book = book_of(store, executor)
         assert await book.restore() == 1
         (restored,) = book.rounds

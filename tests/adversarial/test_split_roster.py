@@ -97,7 +97,7 @@ def split() -> Split:
 
 
 def holder(name: HolderId) -> OpeningState:
-    return OpeningState(holder=name, policy=HolderPolicy(), ceremony=CEREMONY, key_id=PLAN.protocol.key_id)
+    return OpeningState(holder=name, policy=HolderPolicy(), ceremony=CEREMONY, key_id=PLAN.ckks.key_id)
 
 
 def seal_by(state: OpeningState, roster: FrozenRoster) -> tuple[OpeningState, Authenticated[RosterSeal]]:

@@ -23,6 +23,9 @@ SECRETS = (
     "tenseal",
     "secagg.client",
     "secagg.key_holder",
+    "secagg.masking.held_shares",
+    "secagg.masking.sealing",
+    "secagg.masking.secrets_of_client",
     "secagg.roles.client",
     "secagg.roles.key_holder",
 )
@@ -74,7 +77,14 @@ def test_a_running_coordinator_has_loaded_nothing_that_knows_secrets(coordinator
 
 
 @pytest.mark.parametrize(
-    "name", ["coordinator.rounds.engine", "coordinator.client_service", "he.recover", "secagg.codec"]
+    "name",
+    [
+        "coordinator.rounds.engine",
+        "coordinator.client_service",
+        "coordinator.masking_service",
+        "he.recover",
+        "secagg.codec",
+    ],
 )
 def test_the_running_coordinator_is_the_whole_one(coordinator_modules: set[str], name: str) -> None:
     # The test above passes on a process that loads nothing.

@@ -63,13 +63,13 @@ async def test_a_holder_that_is_killed_after_its_ceremony_and_away_at_the_next(l
     spec = await job(live, rounds=2)
     opened = await live.reached(spec, Phase.OPEN)
     assert opened.plan is not None
-    assert opened.plan.protocol.group.holders == HOLDERS
+    assert opened.plan.ckks.group.holders == HOLDERS
     live.services[CENTRE].kill()
     first = await live.published(spec, CLIENTS)
     assert verdicts(first)[CENTRE] is UNREACHABLE
     second = await live.published(spec, CLIENTS, after=1)
     assert second.plan is not None
-    assert second.plan.protocol.group.holders == HOLDERS[:4]
+    assert second.plan.ckks.group.holders == HOLDERS[:4]
     assert verdicts(second)[CENTRE] is UNREACHABLE
     for status in (first, second):
         assert others_are_well(status, CENTRE)
@@ -88,7 +88,7 @@ async def test_a_holder_that_hangs_is_late_and_not_waited_for(live: LiveDeployme
     assert published["not_waited_for"] == SOUTH
     second = await live.published(spec, CLIENTS, after=1)
     assert second.plan is not None
-    assert SOUTH not in second.plan.protocol.group.holders
+    assert SOUTH not in second.plan.ckks.group.holders
     assert verdicts(second)[SOUTH] is UNREACHABLE
 
 
@@ -142,7 +142,7 @@ async def test_a_liar_in_the_ceremony_is_named_and_left_out_of_the_next_attempt(
     assert verdicts(status)[EAST] is FAULTY
     assert others_are_well(status, EAST)
     assert status.plan is not None
-    assert status.plan.protocol.group.holders == (NORTH, SOUTH, WEST, CENTRE)
+    assert status.plan.ckks.group.holders == (NORTH, SOUTH, WEST, CENTRE)
     (failed,) = logged(live, spec, "ceremony failed")
     assert "east lied in the ceremony" in failed["reason"]
 

@@ -90,7 +90,7 @@ async def test_a_restarted_holder_goes_on_and_keeps_to_its_ledger(house: House) 
 async def test_a_restart_after_the_deadlines_destroys_the_share(house: House) -> None:
     opening = await opening_of(house)
     await house.stop(NORTH)
-    late = now().timestamp() + SPEC.deadlines.total_seconds + 3600
+    late = now().timestamp() + SPEC.longest_seconds + 3600
     await house.start(NORTH, clock=lambda: late)
     opening.pool = house.pool()
     await refused(opening.approve(NORTH), NotFoundError)

@@ -77,11 +77,11 @@ async def test_the_end_destroys_the_share_and_keeps_the_ledger(house: House) -> 
         await opening.pool.calls[NORTH].end_round(opening.ceremony, timeout_seconds=SECONDS)
     store = house.stored(NORTH)
     assert store.shares() == ()
-    assert store.approval(opening.plan.protocol.key_id) == opening.digest
+    assert store.approval(opening.plan.ckks.key_id) == opening.digest
     store.close()
     await refused(opening.approve(NORTH), NotFoundError)
     await refused(opening.decrypt(NORTH, approvals), NotFoundError)
-    plan = CeremonyPlan(spec=SPEC, round=RoundNumber(1), attempt=1, group=opening.plan.protocol.group)
+    plan = CeremonyPlan(spec=SPEC, round=RoundNumber(1), attempt=1, group=opening.plan.ckks.group)
     await refused(opening.pool.calls[NORTH].begin_ceremony(plan, timeout_seconds=SECONDS), ConflictError)
 
 
@@ -90,7 +90,7 @@ async def test_a_share_on_disk_is_sealed(house: House) -> None:
     store = house.stored(NORTH)
     (stored,) = store.shares()
     store.close()
-    assert stored.key_id == opening.plan.protocol.key_id
+    assert stored.key_id == opening.plan.ckks.key_id
     assert len(set(np.frombuffer(stored.sealed_share, dtype=np.uint8).tolist())) == 256
     database = (house.directory / NORTH / "key-holder.sqlite3").stat()
     assert database.st_mode & 0o777 == 0o600
@@ -173,6 +173,6 @@ async def test_one_update_and_a_second_set_are_never_opened(house: House) -> Non
 async def test_less_than_a_quorum_gets_no_answer(house: House) -> None:
     opening = await opening_of(house)
     approvals = [await opening.approve(holder) for holder in HOLDERS]
-    assert opening.plan.protocol.group.quorum == 3
+    assert opening.plan.ckks.group.quorum == 3
     await refused(opening.decrypt(NORTH, approvals[:2]), FaultyCoordinatorError)
     await refused(opening.decrypt(NORTH, [*approvals[:2], approvals[1]]), FaultyCoordinatorError)

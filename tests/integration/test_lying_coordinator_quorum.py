@@ -86,7 +86,7 @@ async def test_nothing_is_answered_before_it_is_approved_here(liar: LyingCoordin
     approvals = await liar.approve_all(request, HOLDERS[:QUORUM])
     with pytest.raises(WrongPhaseError, match="no sum"):
         await liar.decrypt(MIDDLE, digest_of(request), approvals)
-    assert liar.holders.ledger(MIDDLE, liar.plan.protocol.key_id) == []
+    assert liar.holders.ledger(MIDDLE, liar.plan.ckks.key_id) == []
     liar.verify_nothing_answered()
 
 
@@ -119,7 +119,7 @@ async def test_two_corrupt_holders_that_sign_anything_open_one_set_alone(liar: L
         await no_answer(liar, holder, second, for_second, ConflictError, "another set")
     await no_answer(liar, SOUTH, second, for_second, FaultyCoordinatorError, "3 approvals, 4 are due")
     await no_answer(liar, SOUTH, first, for_first, ConflictError, "another set")
-    assert not liar.holders.answered(SOUTH, liar.plan.protocol.key_id)
+    assert not liar.holders.answered(SOUTH, liar.plan.ckks.key_id)
 
 
 async def no_answer(
@@ -242,7 +242,7 @@ async def test_a_key_does_not_answer_for_the_sum_of_another(liar: LyingCoordinat
 
 
 async def test_after_the_end_nothing_is_answered_and_no_share_is_left(liar: LyingCoordinator) -> None:
-    request, key_id = liar.request(), liar.plan.protocol.key_id
+    request, key_id = liar.request(), liar.plan.ckks.key_id
     approvals = await liar.approve_all(request)
     for holder in HOLDERS:
         await liar.decrypt(holder, digest_of(request), approvals)

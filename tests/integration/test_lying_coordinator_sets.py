@@ -55,7 +55,7 @@ async def test_what_an_honest_coordinator_asks_for_is_opened(approved: LyingCoor
     assert np.abs(approved.opened(request, answers) - expected).max() < 1e-3
     # The log's line follows the last byte of the answer.
     async with asyncio.timeout(10):
-        key_id = approved.plan.protocol.key_id
+        key_id = approved.plan.ckks.key_id
         while not all(approved.holders.answered(one, key_id) for one in HOLDERS):  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.05)
 
@@ -135,7 +135,7 @@ async def test_a_second_set_is_refused_once_one_is_approved(
     for holder in HOLDERS:
         with pytest.raises(ConflictError, match=SECOND_SET):
             await approved.approve(holder, other)
-        assert approved.holders.ledger(holder, approved.plan.protocol.key_id) == [digest_of(first)]
+        assert approved.holders.ledger(holder, approved.plan.ckks.key_id) == [digest_of(first)]
     approved.verify_nothing_answered()
 
 
@@ -150,7 +150,7 @@ async def test_one_roster_is_sealed_for_a_key_whatever_else_is_shown(approved: L
             await approved.seal(holder, second)
         with pytest.raises(ConflictError, match="sealed another roster"):
             await approved.approve(holder, approved.request(ALICE, BOB, CAROL, roster=second))
-        assert approved.holders.ledger(holder, approved.plan.protocol.key_id) == []
+        assert approved.holders.ledger(holder, approved.plan.ckks.key_id) == []
     assert (await approved.seal(NORTH, whole)).message == seals[0].message
     request = approved.request(roster=replace(whole, seals=tuple(seals)))
     assert [one.message.holder for one in await approved.approve_all(request)] == list(HOLDERS)

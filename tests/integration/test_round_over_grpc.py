@@ -75,7 +75,7 @@ async def test_a_holder_that_is_away_from_the_start(cluster: Cluster) -> None:
     await cluster.create(spec)
     clients = [cluster.client(name) for name in ("alice", "bob", "carol")]
     plan, updates, weights = await whole_round(cluster, spec, clients)
-    assert plan.protocol.group.holders == HOLDERS[:4]
+    assert plan.ckks.group.holders == HOLDERS[:4]
     _, mean = await clients[1].result(plan)
     assert np.abs(mean["w"] - weighted_mean(updates, weights)["w"]).max() < 1e-4
     status = await cluster.ended(spec, plan.round)
@@ -89,7 +89,7 @@ async def test_a_holder_that_is_killed_after_the_ceremony(cluster: Cluster) -> N
     await cluster.create(spec)
     clients = [cluster.client(name) for name in ("alice", "bob", "carol")]
     plan, _ = await clients[0].wait_for_round(spec.job)
-    assert plan.protocol.group.holders == HOLDERS
+    assert plan.ckks.group.holders == HOLDERS
     await cluster.kill_holder(HOLDERS[2])
     plan, updates, weights = await whole_round(cluster, spec, clients)
     _, mean = await clients[2].result(plan)

@@ -52,7 +52,7 @@ async def test_the_full_precision_arrays_keep_what_the_plan_promises(live: LiveD
     spec = await live.create(live_job(tensors=(TensorSpec(name="w", shape=(5000,), dtype="float64"),)))
     results = await live.take_part(spec, CLIENTS)
     error = largest_error(results["bob"].mean, updates_of(spec, CLIENTS).values(), weights_of(CLIENTS).values())
-    assert 0 < error < spec.protocol.precision * spec.clip
+    assert 0 < error < spec.ckks.precision * spec.clip
 
 
 async def test_two_rounds_one_after_the_other_complete_the_job(live: LiveDeployment) -> None:
@@ -62,7 +62,7 @@ async def test_two_rounds_one_after_the_other_complete_the_job(live: LiveDeploym
     assert (first.phase, second.phase) == (Phase.PUBLISHED, Phase.PUBLISHED)
     assert first.plan is not None
     assert second.plan is not None
-    assert first.plan.protocol.key_id != second.plan.protocol.key_id
+    assert first.plan.ckks.key_id != second.plan.ckks.key_id
     assert set(verdicts(second).values()) == {HolderVerdict.OK}
     with pytest.raises(UsageError, match="published all its rounds"):
         await live.client("alice").participate(spec.job, updates_of(spec, CLIENTS)["alice"], 10.0, after_round=2)

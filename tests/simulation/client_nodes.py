@@ -239,7 +239,7 @@ class ClientNode:
             raise first
 
     async def _await_result(self) -> Event:
-        seconds = SPEC.deadlines.total_seconds
+        seconds = SPEC.longest_seconds
         shown: tuple[SignedMessage, bytes] | Ended = await self._wait_for(
             lambda: self._desk.result(self.client), seconds
         )
@@ -256,5 +256,5 @@ class RoundOverError(UnknownRoundError):
 
 def _rolled(half: bytes) -> bytes:
     """Return the residues of one half in another order within each prime."""
-    rows = np.frombuffer(half, dtype="<u4").reshape(-1, SPEC.parameters(len(SPEC.protocol.holders)).degree)
+    rows = np.frombuffer(half, dtype="<u4").reshape(-1, SPEC.parameters(len(SPEC.ckks.holders)).degree)
     return np.roll(rows, 1, axis=1).tobytes()

@@ -155,7 +155,7 @@ class HolderNode:
         return spoken, reply
 
     async def seal(self, plan: RoundPlan, shown: FrozenRoster) -> Authenticated[RosterSeal]:
-        roster, key_id = roster_as_read(shown), plan.protocol.key_id
+        roster, key_id = roster_as_read(shown), plan.ckks.key_id
         if self.fate is HolderFate.COLLUDES:
             return self._signed(RosterSeal(key_id=key_id, roster_digest=digest_of(roster), holder=self.holder))
         seal = self._signed(await self._openings.seal(RosterOffered(plan=plan, roster=roster)))
@@ -180,7 +180,7 @@ class HolderNode:
         """Approve of whatever is shown, as who is in league with the coordinator does."""
         roster = transcript.roster_digest(request.plan.digest, [one.message for one in request.roster.joins])
         digest = transcript.request_digest(request.plan.digest, roster, [one.message for one in request.uploads])
-        return Approval(key_id=request.plan.protocol.key_id, request_digest=digest, holder=self.holder)
+        return Approval(key_id=request.plan.ckks.key_id, request_digest=digest, holder=self.holder)
 
     async def decrypt(self, request: DecryptionRequest) -> list[bytes | Authenticated[PartialStatement]]:
         event = DecryptionAsked(

@@ -26,7 +26,7 @@ from tests.simulation.round_material import CLIENTS, HOLDERS, LONGEST_ROUND_SECO
 from tests.simulation.virtual_time import simulate
 from tests.simulation.watching import watching
 
-SHARE_LIFE_SECONDS = SPEC.deadlines.total_seconds + LIMITS.slack_seconds
+SHARE_LIFE_SECONDS = SPEC.longest_seconds + LIMITS.slack_seconds
 _TRUTHFUL = (CoordinatorFate.HONEST, CoordinatorFate.STOPS)
 
 
