@@ -12,6 +12,7 @@ from secagg.ids import ClientId
 from secagg.messages.round import Phase
 from secagg.roles.client.masking.events import SendConfirmation, SendUnmasking
 from secagg.roles.coordinator.events import CancelRequested, DeadlinePassed, UploadRefused
+from secagg.roles.neighbourhood import Neighbourhood
 from tests.masking_material import ALICE, BOB, CAROL, CLIENTS, QUORUM, STRANGER, UNMASKED, Round, moved, round_in
 
 
@@ -54,7 +55,8 @@ def test_a_client_sees_all_its_neighbours_and_a_quorum_of_others(client: ClientI
 def test_few_neighbours_are_filled_up_to_a_quorum_with_others() -> None:
     state = round_in(Phase.UNMASKING).state
     # The complete graph makes everybody a neighbour; with two of them each, the quorum needs others.
-    thin = replace(state, degree=2)
+    house = Neighbourhood.of(state.frozen_digest, state.clients, degree=2, threshold=2, quorum=QUORUM)
+    thin = replace(state, degree=2, house=house)
     for client in CLIENTS:
         near = set(thin.neighbourhood.neighbours_of(client))
         shown = [one.message.client for one in confirmations_for(thin, client)]

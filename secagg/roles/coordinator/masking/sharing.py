@@ -20,6 +20,7 @@ from secagg.roles.coordinator.events import DeadlinePassed, JoinReceived, Shares
 from secagg.roles.coordinator.joining import close_roster, enter
 from secagg.roles.coordinator.masking.state import MaskingRoundState, MaskingStep
 from secagg.roles.coordinator.state import named
+from secagg.roles.neighbourhood import Neighbourhood
 
 
 def join_received(state: MaskingRoundState, event: JoinReceived) -> MaskingStep:
@@ -58,7 +59,14 @@ def _freeze(state: MaskingRoundState) -> MaskingStep:
         return abort(state, f"no graph serves a roster of {len(state.joins)}: {error.reason}")
     numbered = replace(state, degree=numbers.neighbours, threshold=numbers.threshold, quorum=numbers.quorum)
     digest = transcript.masking_roster_digest(numbered.roster)
-    frozen = replace(numbered, phase=Phase.SHARING, roster_digest=digest)
+    house = Neighbourhood.of(
+        digest,
+        numbered.clients,
+        degree=numbers.neighbours,
+        threshold=numbers.threshold,
+        quorum=numbers.quorum,
+    )
+    frozen = replace(numbered, phase=Phase.SHARING, roster_digest=digest, house=house)
     details: dict[str, str | int | float] = {
         "clients": numbers.clients,
         "roster": digest.hex(),
@@ -126,7 +134,8 @@ def _close(state: MaskingRoundState) -> MaskingStep:
     have, need = len(sharers), max(state.spec.min_contributors, state.quorum)
     if have < need:
         return abort(state, f"too few clients shared their secrets: {_absence(state, sharers)}", have, need)
-    closed = replace(state, phase=Phase.UPLOADING, sharers=sharers)
+    digest = transcript.sharers_digest(state.frozen_digest, sharers)
+    closed = replace(state, phase=Phase.UPLOADING, sharers=sharers, sharers_digest=digest)
     deadline = SetDeadline(phase=Phase.UPLOADING, seconds=state.spec.deadlines.uploading_seconds)
     details: dict[str, str | int | float] = {"sharers": have, "dropped": named(set(state.joins) - set(sharers))}
     return stored(closed, deadline, Audit(event="shares-closed", details=details))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from secagg.errors import ConflictError, FaultyClientError, MessageError
 from secagg.ids import ClientId
@@ -112,8 +113,21 @@ def unmasking_received(state: MaskingRoundState, event: UnmaskingReceived) -> Ma
     if known is not None:
         return _repeated(state, known.message, unmasking)
     _check_unmasking(state, unmasking)
-    taken = replace(state, unmaskings={**state.unmaskings, unmasking.client: event.unmasking})
+    taken = replace(
+        state,
+        unmaskings={**state.unmaskings, unmasking.client: event.unmasking},
+        revealed=_counted(state, unmasking),
+    )
     return _consider(taken)
+
+
+def _counted(state: MaskingRoundState, unmasking: Unmasking) -> npt.NDArray[np.intp]:
+    """Return how many shares of each position's secret there are with these."""
+    house = state.neighbourhood
+    there = np.fromiter((bool(share) for share in unmasking.shares), dtype=np.bool_, count=state.degree)
+    counts = np.zeros(len(house.clients), dtype=np.intp) if state.revealed is None else state.revealed.copy()
+    counts[house.graph[house.places[unmasking.client]][there]] += 1
+    return counts
 
 
 def _repeated(state: MaskingRoundState, known: Unmasking, unmasking: Unmasking) -> MaskingStep:
@@ -150,11 +164,9 @@ def _revealed_enough(state: MaskingRoundState) -> bool:
 
 def _short_of_shares(state: MaskingRoundState) -> tuple[ClientId, ...]:
     """Return the sharers of whose secrets fewer than a threshold of shares are there."""
-    house = state.neighbourhood
-    counts = np.zeros(len(house.clients), dtype=np.intp)
-    for client, one in state.unmaskings.items():
-        revealed = np.fromiter((bool(share) for share in one.message.shares), dtype=np.bool_, count=state.degree)
-        counts[house.graph[house.places[client]][revealed]] += 1
+    counts, house = state.revealed, state.neighbourhood
+    if counts is None:
+        return state.sharers
     return tuple(client for client in state.sharers if counts[house.places[client]] < state.threshold)
 
 

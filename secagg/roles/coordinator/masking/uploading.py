@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from secagg import transcript
 from secagg.errors import ConflictError, FaultyClientError, LateError, WrongPhaseError
 from secagg.messages.masking import MaskedUpload
 from secagg.messages.round import Phase
@@ -112,7 +113,9 @@ def _close(state: MaskingRoundState) -> MaskingStep:
     lonely = _lonely(state)
     if lonely:
         return abort(state, f"too few neighbours of {lonely} are left to open their masks: {missing} dropped out")
-    closed = replace(state, phase=Phase.CONFIRMING, survivors=state.contributors)
+    survivors = state.contributors
+    digest = transcript.survivors_digest(state.sharers_digest, survivors)
+    closed = replace(state, phase=Phase.CONFIRMING, survivors=survivors, survivors_digest=digest)
     deadline = SetDeadline(phase=Phase.CONFIRMING, seconds=state.spec.deadlines.confirming_seconds)
     details: dict[str, str | int | float] = {
         "survivors": have,
