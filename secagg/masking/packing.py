@@ -19,7 +19,7 @@ Values = npt.NDArray[np.uint32]
 Bytes = npt.NDArray[np.uint8]
 
 MAX_BITS: Final = 32
-BLOCK_VALUES: Final = 1 << 16
+BLOCK_VALUES: Final = 1 << 17
 """So many values are packed at a time: lanes and words together stay in the second-level cache."""
 
 _WORD_BITS: Final = 32
@@ -45,6 +45,8 @@ def pack(values: Values, bits: int) -> bytes:
     if bits in _WHOLE:
         return values.astype(_WHOLE[bits]).tobytes()
     whole = len(values) - len(values) % _group(bits)
+    if whole == len(values):
+        return _words_of(values, bits).tobytes()
     tail = np.zeros(_group(bits), dtype=np.uint32)
     tail[: len(values) - whole] = values[whole:]
     packed = _words_of(values[:whole], bits).tobytes() + _words_of(tail, bits).tobytes()
