@@ -83,3 +83,10 @@ def test_keys_and_seeds_of_another_length_are_refused(length: int) -> None:
         agree(bytes(length), public_key(KEYS[BOB]))
     with pytest.raises(UsageError, match="32 bytes"):
         self_mask_key(bytes(length), plan_digest=PLAN, roster_digest=ROSTER, client=ALICE)
+
+
+@pytest.mark.parametrize("number", [2**255 - 19, 2**255 - 18, 2**255 + 9, 2**256 - 1])
+def test_second_forms_of_a_key_are_refused(number: int) -> None:
+    """X25519 takes them, so that a copied key could be shown in another form (RFC 7748, section 5)."""
+    with pytest.raises(MessageError, match="canonical"):
+        verify_public_key(number.to_bytes(32, "little"))
