@@ -173,6 +173,8 @@ def _explained(
     if error["type"] == "extra_forbidden":
         return ConfigError(f"{source} is not a setting", next_step=_nearest(model, location))
     reason = error["msg"].removeprefix("Value error, ")
+    if not key:
+        return ConfigError(f"{source}: {reason}", next_step="Correct it there")
     return ConfigError(
         f"{source}: {reason}", next_step=f"Correct it there; {_variable(prefix, location)} would override it"
     )

@@ -41,6 +41,8 @@ class ClientPolicy:
         message = f"min_contributors {self.min_contributors} with {self.corrupt_clients} corrupt clients leaves {honest} honest: at least 2"
         _require(honest >= 2, message)
         _require(self.corrupt_clients >= 0, "corrupt_clients must be 0 or more")
+        fraction = self.min_corrupt_fraction
+        _require(0 <= fraction < 0.5, f"min_corrupt_fraction {fraction}: choose 0 or more, below 0.5")
 
     def check(self, plan: RoundPlan) -> None:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""

@@ -14,10 +14,10 @@ DISTRIBUTION: Final = "sumveil"
 ENTRY_POINTS: Final = "secagg.commands"
 
 COMMANDS: Final = {
-    "demo": "Train a real model on this machine with every update encrypted. Start here.",
+    "demo": "Train a real model on this machine with every update encrypted or masked. Start here.",
     "pki": "Make and keep the CA and the certificates of every role.",
     "key-holder": "Run a key holder: a few of them open a sum together, none of them alone.",
-    "coordinator": "Run the coordinator: it adds up ciphertexts and never sees an update.",
+    "coordinator": "Run the coordinator: it adds up what it cannot read, and never sees an update.",
     "job": "Make jobs and show them.",
     "round": "Show rounds and watch them run.",
     "client": "Take part in a round with an update from a file.",

@@ -111,18 +111,21 @@ def _printed(statuses: Iterator[RoundStatus]) -> Iterator[RoundStatus]:
 
 
 def _shown(statuses: Iterator[RoundStatus]) -> Iterator[RoundStatus]:
-    """Keep a line for each phase; what changes within a phase moves on the last line of a terminal."""
+    """Keep a line for how each phase began and one for how it ended; what changes on the way moves on the last line of a terminal."""
     from rich.console import Console
     from rich.text import Text
 
     from secagg.cli.statuses import round_line
 
-    console, before = Console(), None
+    console, shown, line, before = Console(), "", "", None
     with console.status("waiting for a round") as moving:
         for status in statuses:
-            line = Text(round_line(status))
-            moving.update(line)
-            if before != (status.round, status.phase):
-                console.print(line, soft_wrap=True)
-            before = (status.round, status.phase)
+            changed = before != (status.round, status.phase)
+            if changed and line != shown:
+                console.print(Text(line), soft_wrap=True)
+            line, before = round_line(status), (status.round, status.phase)
+            moving.update(Text(line))
+            if changed:
+                console.print(Text(line), soft_wrap=True)
+                shown = line
             yield status

@@ -73,7 +73,7 @@ def round_json(status: RoundStatus) -> dict[str, Any]:
         "uploaded": status.uploaded,
         "contributors": list(status.contributors),
         "total_weight": status.total_weight,
-        "phase_started": {phase.value: at for phase, at in status.phase_started.items()},
+        "phase_started": {phase.value: at for phase, at in _by_time(status)},
         "plan_digest": None if status.plan is None else status.plan.digest.hex(),
         **counts,
     }
@@ -101,6 +101,10 @@ def _ckks_counts(status: RoundStatus) -> dict[str, Any]:
 
 def _key_id(status: RoundStatus) -> str:
     return "" if status.plan is None or is_masking(status) else status.plan.ckks.key_id.hex()
+
+
+def _by_time(status: RoundStatus) -> list[tuple[Phase, float]]:
+    return sorted(status.phase_started.items(), key=lambda item: item[1])
 
 
 def jobs_table(jobs: Iterable[JobStatus]) -> Table:
@@ -189,7 +193,7 @@ def round_table(status: RoundStatus) -> Table:
     ):
         if value:
             table.add_row(name, Text(value))
-    for phase, at in sorted(status.phase_started.items(), key=lambda item: item[1]):
+    for phase, at in _by_time(status):
         table.add_row(f"{phase.value} since", _moment(at))
     for one in status.holders:
         words = Text(one.verdict.value, style=_VERDICT_STYLES.get(one.verdict, "red"))

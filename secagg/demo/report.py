@@ -25,10 +25,16 @@ def say_beginning(console: Console, options: DemoOptions, spec: JobSpec, example
     console.print(
         f"[bold]{options.clients} clients[/] train one network of {spec.values:,} values on handwritten digits, "
         f"each on its own share ({min(examples)} to {max(examples)} scans, different digits).\n"
-        f"{words_for(options, spec).how}\n"
+        f"{words_for(options, spec).how}\n{_vanishing(options)}"
         f"All of it in {options.processes} processes on this machine, over gRPC with certificates on both sides.\n"
     )
     console.print(_TITLES, style="bold", highlight=False, soft_wrap=True)
+
+
+def _vanishing(options: DemoOptions) -> str:
+    if not options.dropouts:
+        return ""
+    return f"[bold]{options.dropouts} of them[/] vanish in each round when they should upload, and come back for the next.\n"
 
 
 def say_round(console: Console, words: Words, report: RoundReport) -> None:

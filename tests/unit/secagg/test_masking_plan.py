@@ -190,3 +190,9 @@ def test_a_client_that_names_no_key_holders_takes_part_in_no_ckks_round() -> Non
     round = CkksRound(key_id=KeyId(bytes(32)), group=spec.ckks.group(holders))
     with pytest.raises(PolicyError, match="does not trust"):
         ClientPolicy().check(RoundPlan(spec=spec, round=RoundNumber(1), protocol=round))
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.5, 2.0, float("nan")])
+def test_a_policy_that_no_plan_could_meet_is_refused_when_it_is_made(fraction: float) -> None:
+    with pytest.raises(PolicyError, match="min_corrupt_fraction"):
+        ClientPolicy(min_corrupt_fraction=fraction)

@@ -112,7 +112,8 @@ def _close(state: MaskingRoundState) -> MaskingStep:
         return abort(state, f"too few contributions: {missing} did not upload in time or were refused", have, need)
     lonely = _lonely(state)
     if lonely:
-        return abort(state, f"too few neighbours of {lonely} are left to open their masks: {missing} dropped out")
+        gone = named(set(state.joins) - set(state.uploads))
+        return abort(state, f"too few neighbours of {lonely} are left to open their masks: {gone} dropped out")
     survivors = state.contributors
     digest = transcript.survivors_digest(state.sharers_digest, survivors)
     closed = replace(state, phase=Phase.CONFIRMING, survivors=survivors, survivors_digest=digest)
