@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -69,7 +70,11 @@ class CallerRounds:
         changes = (await self._engine.run_of(JobId(job))).changes
         # A NaN fails every comparison, and so waits not at all.
         bounded = min(seconds, LONGEST_WAIT_SECONDS) if seconds > 0 else 0.0
-        await self._engine.waiting.wait_until(changes, holds, bounded)
+        await self._engine.waiting.wait_until(changes, holds, bounded, caller=str(current_caller()))
+
+    def place(self) -> AbstractContextManager[None]:
+        """Hold a place for a call of the caller whose end is the caller's to choose; :class:`BusyError` when it holds too many."""
+        return self._engine.waiting.place(str(current_caller()))
 
     def of_caller(self, wire: Signed, kind: type[MessageT]) -> Authenticated[MessageT]:
         """Authenticate a message that the caller signed in its own name."""

@@ -12,9 +12,10 @@ from coordinator.caller_rounds import CallerRounds, caller
 from coordinator.contracts import RoundRecord, mean_name
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.protocols import ckks_state
+from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
 from coordinator.uploads import Uploads
 from secagg import codec
-from secagg.errors import CertificateError, UsageError, WrongPhaseError
+from secagg.errors import CertificateError, WrongPhaseError
 from secagg.identity import SignedMessage, read_certificate
 from secagg.ids import JobId, RoundNumber
 from secagg.messages.masking import MaskingJoin
@@ -103,15 +104,14 @@ class ClientServicer(ClientServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadHalvesRequest], context: Context
     ) -> pb.UploadHalvesResponse:
         """Spool parts of both halves, in order, until the caller ends the stream."""
-        header = await _header(request_iterator)
+        with self._rounds.place():
+            header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, Upload)
         await self._rounds.claim(header.request_id, "upload", header.job, header.round, upload)
         live = await self._rounds.running(header.job, header.round)
-        async with self._uploads.begin(live, upload.message) as receive:
-            async for message in request_iterator:
-                if message.WhichOneof("body") != "part":
-                    raise UsageError("only the first message of an upload carries the header")
-                await receive(message.part)
+        async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
+            async for part in parts_of(request_iterator):
+                await receive(part)
         c0, c1 = await self._uploads.offsets(live, upload.message.client)
         return pb.UploadHalvesResponse(c0_bytes=c0, c1_bytes=c1)
 
@@ -151,9 +151,11 @@ class ClientServicer(ClientServiceServicer):
         if status.phase is not Phase.PUBLISHED or not number:
             raise WrongPhaseError(f"round {number} of job {job} is {status.phase.value}: it has published no mean")
         offset, blobs = request.offset, self._around.blobs
-        while data := await asyncio.to_thread(blobs.read, mean_name(job, number), offset, PART_BYTES):
-            yield pb.DownloadMeanResponse(data=data)
-            offset += len(data)
+        # A caller that does not read holds the part that waits for it.
+        with self._rounds.place():
+            while data := await asyncio.to_thread(blobs.read, mean_name(job, number), offset, PART_BYTES):
+                yield pb.DownloadMeanResponse(data=data)
+                offset += len(data)
 
 
 def _roster(state: RoundState) -> pb.WaitForRosterResponse:
@@ -194,14 +196,6 @@ def verify_lifetime(signed: SignedMessage, until: float) -> None:
         raise CertificateError(
             f"the certificate ends on {end:%Y-%m-%d %H:%M} UTC, before its round may end", next_step=advice
         )
-
-
-async def _header(requests: AsyncIterator[pb.UploadHalvesRequest]) -> pb.UploadHeader:
-    async for message in requests:
-        if message.WhichOneof("body") == "header":
-            return message.header
-        break
-    raise UsageError("the first message of an upload carries the header")
 
 
 def _wire(signed: SignedMessage | None) -> Signed | None:

@@ -12,9 +12,10 @@ from coordinator.masking_answers import confirmations_for, dropped_out, is_settl
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.protocols import masking_state
+from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
 from coordinator.vector_uploads import VectorUploads
 from secagg import codec
-from secagg.errors import LateError, UsageError, WrongPhaseError
+from secagg.errors import LateError, WrongPhaseError
 from secagg.ids import ClientId
 from secagg.messages.masking import Confirmation, MaskedUpload, Shares, Unmasking
 from secagg.messages.round import Phase
@@ -75,15 +76,14 @@ class MaskingServicer(MaskingServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadVectorRequest], context: Context
     ) -> pb.UploadVectorResponse:
         """Spool parts of the caller's vector, in order, until the caller ends the stream."""
-        header = await _header(request_iterator)
+        with self._rounds.place():
+            header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, MaskedUpload)
         await self._rounds.claim(header.request_id, "vector", header.job, header.round, upload)
         live = await self._running(header.job, header.round)
-        async with self._uploads.begin(live, upload.message) as receive:
-            async for message in request_iterator:
-                if message.WhichOneof("body") != "part":
-                    raise UsageError("only the first message of an upload carries the header")
-                await receive(message.part)
+        async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
+            async for part in parts_of(request_iterator):
+                await receive(part)
         return pb.UploadVectorResponse(bytes=await self._uploads.offset(live, upload.message.client))
 
     async def CompleteVector(self, request: pb.CompleteVectorRequest, context: Context) -> pb.CompleteVectorResponse:
@@ -173,11 +173,3 @@ def _verify_in(state: MaskingRoundState, client: ClientId) -> MaskingRoundState:
     if reason is not None:
         raise LateError(f"client {client} has dropped out of round {state.round}: {reason}")
     return state
-
-
-async def _header(requests: AsyncIterator[pb.UploadVectorRequest]) -> pb.VectorHeader:
-    async for message in requests:
-        if message.WhichOneof("body") == "header":
-            return message.header
-        break
-    raise UsageError("the first message of an upload carries the header")

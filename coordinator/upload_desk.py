@@ -98,4 +98,9 @@ def key_of(live: LiveRound, client: ClientId) -> UploadKey:
 def verify_open(live: LiveRound) -> None:
     """Raise :class:`LateError` once no upload counts any more."""
     if live.state.phase is not Phase.UPLOADING:
-        raise LateError(f"the uploads of round {live.state.round} are closed")
+        raise closed(live)
+
+
+def closed(live: LiveRound) -> LateError:
+    """Return what is raised once no upload counts any more."""
+    return LateError(f"the uploads of round {live.state.round} are closed")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from coordinator.contracts import Limits
 from secagg.errors import BusyError
+
+CALLS_PER_CALLER: Final = 64
+"""A client waits in one call for each job that it takes part in; calls of a connection that it lost end by themselves."""
 
 
 class Changes:
@@ -36,20 +42,31 @@ class Changes:
 
 
 class WaitingRoom:
-    """How many calls may be held back at a time."""
+    """How many calls may be held back at a time: of all callers together, and of each."""
 
     def __init__(self, limits: Limits) -> None:
         self._bound = limits.waiting_calls
-        self._waiting = 0
+        self._held = 0
+        self._of: Counter[str] = Counter()
 
-    async def wait_until(self, changes: Changes, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait as :meth:`Changes.wait_until` does; :class:`BusyError` when too many wait."""
+    @contextmanager
+    def place(self, caller: str) -> Iterator[None]:
+        """Hold a place for one call that lasts as long as it likes; :class:`BusyError` when too many are held."""
+        if self._held >= self._bound:
+            raise BusyError(f"{self._held} calls are waiting already")
+        if self._of[caller] >= CALLS_PER_CALLER:
+            raise BusyError(f"{self._of[caller]} calls of {caller} are waiting already")
+        self._held += 1
+        self._of[caller] += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._of -= Counter({caller: 1})
+
+    async def wait_until(self, changes: Changes, holds: Callable[[], bool], seconds: float, *, caller: str) -> bool:
+        """Wait as :meth:`Changes.wait_until` does, in a place; :class:`BusyError` when there is none."""
         if holds() or seconds <= 0:
             return holds()
-        if self._waiting >= self._bound:
-            raise BusyError(f"{self._waiting} calls are waiting already")
-        self._waiting += 1
-        try:
+        with self.place(caller):
             return await changes.wait_until(holds, seconds)
-        finally:
-            self._waiting -= 1

@@ -41,6 +41,7 @@ from secagg.roles.coordinator.state import RoundState
 
 _log: Final = structlog.get_logger("coordinator.round")
 _LARGE_ROSTER: Final = 256
+_LOOK_AGAIN_SECONDS: Final = 30.0
 
 
 class LiveRound:
@@ -177,20 +178,23 @@ class LiveRound:
     def _set_timer(self, name: str, seconds: float, event: Event) -> None:
         if name in self._timers:
             self._timers.pop(name).cancel()
-        loop = asyncio.get_running_loop()
-        self._timers[name] = loop.call_later(seconds, lambda: self.report(event))
+        loop, phase = asyncio.get_running_loop(), self.state.phase
+        self._timers[name] = loop.call_later(seconds, lambda: self.report(event, phase))
 
     def _cancel_timers(self) -> None:
         while self._timers:
             self._timers.popitem()[1].cancel()
 
-    def report(self, event: Event) -> None:
-        """Apply an event of the driver's own; if that fails, the round ends."""
-        self._spawn(self._reported(event))
+    def report(self, event: Event, phase: Phase) -> None:
+        """Apply an event of the driver's own that is meant for a phase; if that fails, the round ends."""
+        self._spawn(self._reported(event, phase))
 
-    async def _reported(self, event: Event) -> None:
+    async def _reported(self, event: Event, phase: Phase) -> None:
         try:
-            await self._locked(event)
+            async with self._lock:
+                # A timer that fires while a client's event ends the phase comes too late, and is no failure.
+                if self.state.phase is phase:
+                    await self._step(event)
         except Exception as error:
             if self.state.phase.ended:
                 return
@@ -207,6 +211,11 @@ class LiveRound:
                 self._phase_started[Phase.ABORTED] = self._around.clock()
                 self._move_to(rules.aborted(self.state, reason))
                 await self._close()
+
+    async def left(self, phase: Phase) -> None:
+        """Return once the round is in another phase."""
+        while not await self._changes.wait_until(lambda: self.state.phase is not phase, _LOOK_AGAIN_SECONDS):
+            pass
 
     def claim_chunks(self, client: ClientId, digests: tuple[bytes, ...]) -> None:
         """Take the chunks of a client's c1: none may be another's.

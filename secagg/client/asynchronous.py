@@ -157,6 +157,8 @@ class AsyncClient:
             LateError: the upload came too late to count.
             UnknownRoundError: no round could be joined in time.
             UnreachableError: the coordinator did not answer for too long.
+            RemoteError: the coordinator answered with a failure that it did not explain, or that cannot be true after the upload;
+                the update may count.
             StorageError: something cannot be kept, or what was kept is damaged; it names the file.
         """
         submission = Submission(

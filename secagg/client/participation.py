@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from secagg.client.calls import Coordinator
 from secagg.client.ckks_steps import CkksSteps
@@ -16,7 +17,15 @@ from secagg.client.masking_steps import MaskingSteps
 from secagg.client.progress import RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
-from secagg.errors import RoundAbortedError, StorageError, UnreachableError, UsageError
+from secagg.errors import (
+    PolicyError,
+    RemoteError,
+    RoundAbortedError,
+    StorageError,
+    UnknownRoundError,
+    UnreachableError,
+    UsageError,
+)
 from secagg.ids import ClientId
 from secagg.policy import ClientPolicy
 from secagg.roles.client import rules
@@ -33,8 +42,18 @@ from secagg.roles.client.events import (
     SendJoin,
     SendUpload,
 )
-from secagg.roles.client.masking.events import MaskingRosterFrozen
+from secagg.roles.client.masking.events import (
+    AwaitSurvivors,
+    MaskingRosterFrozen,
+    SendConfirmation,
+    SendUnmasking,
+    SendVector,
+)
 from secagg.tls_identity import TlsIdentity
+
+_UPDATE_IS_OUT: Final = (SendUpload, SendVector, AwaitSurvivors, SendConfirmation, SendUnmasking, AwaitResult)
+_NOTHING_SENT: Final = (UsageError, PolicyError, UnknownRoundError)
+"""Errors that tell a caller that nothing of the update was sent. Which error a call ends with is the coordinator's to name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +133,19 @@ class Participation:
             (effect,) = self._step.effects
             if isinstance(effect, DeliverResult):
                 return self._exchange.delivered(effect)
-            event = await self._carry_out(effect)
+            event = await self._carried_out(effect)
             await in_thread(self._take, event)
+
+    async def _carried_out(self, effect: Effect) -> Event:
+        """Carry out an effect; no coordinator has it look as if nothing had been sent, and could be submitted again."""
+        try:
+            return await self._carry_out(effect)
+        except _NOTHING_SENT as error:
+            if not isinstance(effect, _UPDATE_IS_OUT):
+                raise
+            reason = f"it refuses what it was sent: {error.reason}"
+            advice = "The update may count in that round; whether to submit it again is your decision"
+            raise RemoteError(str(self._exchange.coordinator.party), reason, next_step=advice) from error
 
     async def _carry_out(self, effect: Effect) -> Event:
         match effect:

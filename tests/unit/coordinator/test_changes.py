@@ -33,12 +33,12 @@ async def test_a_change_wakes_everybody() -> None:
 
 async def test_the_room_is_bounded_and_emptied() -> None:
     room, changes, open_ = WaitingRoom(Limits(waiting_calls=1)), Changes(), [False]
-    waiter = asyncio.create_task(room.wait_until(changes, lambda: open_[0], 20))
+    waiter = asyncio.create_task(room.wait_until(changes, lambda: open_[0], 20, caller="alice"))
     await asyncio.sleep(0)
     with pytest.raises(BusyError):
-        await room.wait_until(changes, lambda: False, 20)
-    assert not await room.wait_until(changes, lambda: False, 0)
+        await room.wait_until(changes, lambda: False, 20, caller="bob")
+    assert not await room.wait_until(changes, lambda: False, 0, caller="bob")
     open_[0] = True
     changes.notify()
     assert await waiter
-    assert not await room.wait_until(changes, lambda: False, 0.01)
+    assert not await room.wait_until(changes, lambda: False, 0.01, caller="bob")

@@ -70,6 +70,15 @@ def test_what_was_signed_is_verified(spool: VectorSpool) -> None:
     spool.verify(ALICE, PARAMETERS, statement(packed(1)))
 
 
+def test_a_vector_that_is_verified_is_on_disk(spool: VectorSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(DirectoryBlobStore, "sync", lambda _self, name: synced.append(name))
+    fill(spool, ALICE, packed(1))
+    assert synced == []
+    spool.verify(ALICE, PARAMETERS, statement(packed(1)))
+    assert synced == [ALICE.blob("vector")]
+
+
 def test_missing_bytes_are_not_a_fault(spool: VectorSpool) -> None:
     fill(spool, ALICE, packed(1)[:-1])
     with pytest.raises(WrongPhaseError, match=f"{SIZE - 1} of {SIZE}"):

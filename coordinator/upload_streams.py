@@ -1,0 +1,64 @@
+"""The streams in which clients upload, whatever the protocol: none is waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from coordinator.rounds.live import LiveRound
+from coordinator.upload_desk import closed
+from secagg.errors import UsageError
+from secagg.messages.round import Phase
+
+HEADER_SECONDS: Final = 30.0
+"""A header is small, and sent at once."""
+
+
+async def header_of(requests: AsyncIterator[Any]) -> Any:
+    """Return the header that the first message of an upload carries.
+
+    Raises:
+        UsageError: it carries none, or does not come.
+    """
+    try:
+        async with asyncio.timeout(HEADER_SECONDS):
+            async for message in requests:
+                if message.WhichOneof("body") == "header":
+                    return message.header
+                break
+    except TimeoutError:
+        raise UsageError(f"an upload began without a header within {HEADER_SECONDS:g} s") from None
+    raise UsageError("the first message of an upload carries the header")
+
+
+async def parts_of(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Yield the parts after the header; :class:`UsageError` on anything else."""
+    async for message in requests:
+        if message.WhichOneof("body") != "part":
+            raise UsageError("only the first message of an upload carries the header")
+        yield message.part
+
+
+@asynccontextmanager
+async def ending_with_uploads(live: LiveRound) -> AsyncIterator[None]:
+    """End the block when the uploads are closed, also while nothing comes: a silent client would hold its place for ever.
+
+    Raises:
+        LateError: the uploads are closed.
+    """
+    try:
+        async with asyncio.timeout(None) as limit:
+            watching = asyncio.create_task(_expire(live, limit))
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        raise closed(live) from None
+
+
+async def _expire(live: LiveRound, limit: asyncio.Timeout) -> None:
+    await live.left(Phase.UPLOADING)
+    limit.reschedule(asyncio.get_running_loop().time())
