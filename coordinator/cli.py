@@ -9,7 +9,9 @@ import typer
 
 from secagg.cli.errors import friendly_errors
 
-app = typer.Typer(no_args_is_help=True, help="Run the coordinator: it adds up what it cannot read, and never sees an update.")
+app = typer.Typer(
+    no_args_is_help=True, help="Run the coordinator: it adds up what it cannot read, and never sees an update."
+)
 
 
 @app.callback()

@@ -69,8 +69,8 @@ class ClientServicer(ClientServiceServicer):
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Enter the caller, with what its protocol's join holds, into an open round."""
         join = self._join(request.join, await self._rounds.spec(request.job))
-        await self._rounds.claim(request.request_id, "join", request.job, request.round, join)
         live = await self._rounds.running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "join", request.job, request.round, join)
         verify_lifetime(join.signed, self._around.clock() + live.state.spec.longest_seconds)
         await live.apply(JoinReceived(join=join))
         return pb.JoinResponse()
@@ -107,8 +107,8 @@ class ClientServicer(ClientServiceServicer):
         with self._rounds.place():
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, Upload)
-        await self._rounds.claim(header.request_id, "upload", header.job, header.round, upload)
         live = await self._rounds.running(header.job, header.round)
+        await self._rounds.claim(header.request_id, "upload", header.job, header.round, upload)
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)
@@ -118,8 +118,8 @@ class ClientServicer(ClientServiceServicer):
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Context) -> pb.CompleteUploadResponse:
         """Verify the caller's spooled upload and count it."""
         upload = self._rounds.of_caller(request.upload, Upload)
-        await self._rounds.claim(request.request_id, "complete", request.job, request.round, upload)
         live = await self._rounds.running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "complete", request.job, request.round, upload)
         await self._uploads.complete(live, upload)
         return pb.CompleteUploadResponse()
 

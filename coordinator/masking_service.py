@@ -46,8 +46,8 @@ class MaskingServicer(MaskingServiceServicer):
     async def SendShares(self, request: pb.SendSharesRequest, context: Context) -> pb.SendSharesResponse:
         """Take what the caller sealed to its neighbours."""
         shares = self._rounds.of_caller(request.shares, Shares)
-        await self._rounds.claim(request.request_id, "shares", request.job, request.round, shares)
         live = await self._running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "shares", request.job, request.round, shares)
         await live.apply(SharesReceived(shares=shares))
         return pb.SendSharesResponse()
 
@@ -79,8 +79,8 @@ class MaskingServicer(MaskingServiceServicer):
         with self._rounds.place():
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, MaskedUpload)
-        await self._rounds.claim(header.request_id, "vector", header.job, header.round, upload)
         live = await self._running(header.job, header.round)
+        await self._rounds.claim(header.request_id, "vector", header.job, header.round, upload)
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)
@@ -89,8 +89,8 @@ class MaskingServicer(MaskingServiceServicer):
     async def CompleteVector(self, request: pb.CompleteVectorRequest, context: Context) -> pb.CompleteVectorResponse:
         """Verify the caller's spooled vector and count it."""
         upload = self._rounds.of_caller(request.upload, MaskedUpload)
-        await self._rounds.claim(request.request_id, "complete-vector", request.job, request.round, upload)
         live = await self._running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "complete-vector", request.job, request.round, upload)
         await self._uploads.complete(live, upload)
         return pb.CompleteVectorResponse()
 
@@ -110,8 +110,8 @@ class MaskingServicer(MaskingServiceServicer):
     async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.ConfirmResponse:
         """Take the caller's signature of the survivors."""
         confirmation = self._rounds.of_caller(request.confirmation, Confirmation)
-        await self._rounds.claim(request.request_id, "confirm", request.job, request.round, confirmation)
         live = await self._running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "confirm", request.job, request.round, confirmation)
         await _apply(live, ConfirmationReceived(confirmation=confirmation), confirmation.message)
         return pb.ConfirmResponse()
 
@@ -132,8 +132,8 @@ class MaskingServicer(MaskingServiceServicer):
     async def Unmask(self, request: pb.UnmaskRequest, context: Context) -> pb.UnmaskResponse:
         """Take the shares that the caller reveals."""
         unmasking = self._rounds.of_caller(request.unmasking, Unmasking)
-        await self._rounds.claim(request.request_id, "unmask", request.job, request.round, unmasking)
         live = await self._running(request.job, request.round)
+        await self._rounds.claim(request.request_id, "unmask", request.job, request.round, unmasking)
         await _apply(live, UnmaskingReceived(unmasking=unmasking), unmasking.message)
         return pb.UnmaskResponse()
 

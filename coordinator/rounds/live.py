@@ -145,14 +145,11 @@ class LiveRound:
     async def _store(self, state: RoundState) -> None:
         started = self._phase_started
         if state.phase not in started:
-            self._phase_started = {**started, state.phase: self._around.clock()}
-        try:
-            if self._worth_storing(state):
-                record = record_of(state, self._evidence())
-                await asyncio.to_thread(self._around.store.save_round, record)
-        except BaseException:
-            self._phase_started = started
-            raise
+            started = {**started, state.phase: self._around.clock()}
+        if self._worth_storing(state):
+            record = record_of(state, replace(self._evidence(), phase_started=started))
+            await asyncio.to_thread(self._around.store.save_round, record)
+        self._phase_started = started
         self._move_to(state)
 
     def _worth_storing(self, state: RoundState) -> bool:

@@ -29,6 +29,7 @@ class RoundChores(ABC):
         self._live = live
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._computing: set[asyncio.Future[Any]] = set()
 
     @abstractmethod
     def begin(self, state: RoundState) -> None:
@@ -43,15 +44,18 @@ class RoundChores(ABC):
         """Start what the phase of the stored ``state`` brings with it."""
 
     async def finish(self) -> None:
-        """Stop what still runs."""
+        """Stop what still runs; what computes is waited for, so that it writes nothing after the round is cleaned up."""
         running = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *self._computing, return_exceptions=True)
 
     async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
         """Return what ``work`` gives, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._around.compute, work, *arguments)
+        computing = asyncio.get_running_loop().run_in_executor(self._around.compute, work, *arguments)
+        self._computing.add(computing)
+        computing.add_done_callback(self._computing.discard)
+        return await asyncio.shield(computing)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task whose failure ends the round."""

@@ -104,6 +104,7 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
             "total_weight": result.total_weight,
             "clipped": result.clipped,
             "uploaded_bytes": result.uploaded_bytes,
+            "resumed": result.resumed,
             "out": str(out),
         }
         typer.echo(json.dumps(fields))
@@ -111,6 +112,8 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
     typer.echo(
         f"Round {result.round} of job {job}: {len(result.contributors)} updates, total weight {result.total_weight:,.2f}."
     )
+    if result.resumed:
+        typer.echo("It went on with the update that was masked before the restart; the one given now was not used.")
     if result.clipped:
         typer.echo(f"{result.clipped:,} entries of your update were beyond the job's clip bound and were clipped.")
     typer.echo(f"The mean is in {out}.")

@@ -134,7 +134,8 @@ class AsyncClient:
     ) -> RoundResult:
         """Submit an update to the job's next round and return what that round publishes.
 
-        The update goes to one round only. Cancelling leaves nothing behind; what was uploaded by then may count.
+        The update goes to one round only. Cancelling leaves nothing behind, but what a ``state_dir`` keeps of a masking round, for
+        another call to go on with; what was uploaded by then may count.
 
         With a ``state_dir`` that holds an unfinished round of the job later than ``after_round``, this goes on with that
         round: the vector that was masked in it is what counts, whatever update is given here. When that round is over, it

@@ -112,7 +112,7 @@ class Client:
         try:
             return future.result()
         except BaseException:
-            # Ctrl-C arrives here, in the caller's thread: leave nothing behind before it goes on.
+            # Ctrl-C arrives here, in the caller's thread: let the call end in order before it goes on.
             future.cancel()
             ended.wait(CLEAN_UP_SECONDS)
             raise

@@ -80,6 +80,7 @@ class Exchange:
         self.wanted = wanted
         self.plan: RoundPlan | None = None
         self.total = self.clipped = 0
+        self.resumed = False
         self._join_limit = Limit(wanted.join_timeout_seconds)
         self._told: Phase | None = None
         self._mean = b""
@@ -204,6 +205,7 @@ class Exchange:
             round=effect.round,
             clipped=self.clipped,
             uploaded_bytes=self.total,
+            resumed=self.resumed,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from secagg.client.masking_steps import MaskingSteps
 from secagg.client.progress import RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
+from secagg.client.updates import packed
 from secagg.errors import (
     PolicyError,
     RemoteError,
@@ -105,14 +107,15 @@ class Participation:
     async def run(self) -> RoundResult:
         """Carry out what the machine asks for until there is a result; nothing is left afterwards, however it ends.
 
-        Only a lost connection leaves what is kept of a masking round: another call goes on with it.
+        Only a lost connection or a cancellation leaves what a ``state_dir`` keeps of a masking round: another call goes on with it.
         """
         try:
             records = await in_thread(self._keeping.open)
+            await in_thread(self._verify_update, records)
             try:
                 await in_thread(self._replay, records)
                 result = await self._run()
-            except UnreachableError:
+            except (UnreachableError, asyncio.CancelledError):
                 raise
             except BaseException:
                 await in_thread(self._forget)
@@ -122,6 +125,18 @@ class Participation:
         finally:
             self._ckks.close()
             self._keeping.close()
+
+    def _verify_update(self, records: tuple[Record, ...]) -> None:
+        """Refuse an update that a kept round will need and that does not fit it, while the round can still have another.
+
+        Raises:
+            UsageError: it does not fit; what is kept stays.
+        """
+        if self._goes_on(records) and not any(record.kind == Kind.MASKED for record in records):
+            packed(self._wanted.update, self._wanted.weight, plan_of(records[0]).spec)
+
+    def _goes_on(self, records: tuple[Record, ...]) -> bool:
+        return bool(records) and self._wanted.after_round < plan_of(records[0]).round
 
     def _forget(self) -> None:
         # A result, or a better reason to fail, matters more. What is left leads nowhere but to this end again.
@@ -186,13 +201,13 @@ class Participation:
 
     def _replay(self, records: tuple[Record, ...]) -> None:
         """Stand where an earlier process stood that was killed, or lost the coordinator."""
-        if not records:
-            return
-        if self._wanted.after_round >= plan_of(records[0]).round:
-            self._keeping.forget()
+        if not self._goes_on(records):
+            if records:
+                self._keeping.forget()
             return
         for record in records:
             self._advance(event_of(record, self._context))
             if record.kind == Kind.MASKED:
                 masked, self._exchange.clipped = masked_of(record)
+                self._exchange.resumed = True
                 self._masking.resume(masked)

@@ -46,6 +46,7 @@ class RoundResult:
         round: the round's number.
         clipped: how many entries of this client's own update were clipped.
         uploaded_bytes: length of this client's own ciphertext or masked vector.
+        resumed: whether what counts is the update that an earlier process masked, and not the one given to this call.
     """
 
     mean: dict[str, npt.NDArray[Any]] = field(repr=False)
@@ -54,6 +55,7 @@ class RoundResult:
     round: int
     clipped: int
     uploaded_bytes: int
+    resumed: bool = False
 
 
 def mean_from_bytes(spec: JobSpec, data: bytes) -> dict[str, npt.NDArray[Any]]:

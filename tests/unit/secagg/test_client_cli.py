@@ -1,6 +1,7 @@
 """``secagg client submit``: what a person reads when something is wrong, and that nothing is written then."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,8 +129,16 @@ def test_the_result_is_told_to_people_and_to_scripts(capsys: pytest.CaptureFixtu
         "total_weight": 7.5,
         "clipped": 1200,
         "uploaded_bytes": 98304,
+        "resumed": False,
         "out": "mean.npz",
     }
+
+
+def test_who_went_on_with_an_earlier_update_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    command._say("digits", Path("mean.npz"), RESULT, as_json=False)
+    assert "before the restart" not in capsys.readouterr().out
+    command._say("digits", Path("mean.npz"), replace(RESULT, resumed=True), as_json=False)
+    assert "the one given now was not used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

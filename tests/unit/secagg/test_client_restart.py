@@ -209,8 +209,19 @@ async def test_a_client_that_lost_its_masked_vector_drops_out(
 
 
 async def test_no_second_vector_is_masked_for_an_update_that_changed(play: MaskingPlay, killed: Killed) -> None:
-    await play.perform(OTHER_UPDATE, state_dir=killed.at(Kind.MASKED))
+    result = await play.perform(OTHER_UPDATE, state_dir=killed.at(Kind.MASKED))
     assert play.vectors() == killed.vectors
+    assert result.resumed, "the caller is told that its update was not used"
+
+
+async def test_an_update_that_does_not_fit_the_kept_round_costs_nothing(play: MaskingPlay, killed: Killed) -> None:
+    state = killed.at(Kind.SHARES)
+    kept = kinds_in(state)
+    with pytest.raises(UsageError, match="NaN"):
+        await play.perform({"w": np.full(50, np.nan, dtype=np.float32)}, state_dir=state)
+    assert kinds_in(state) == kept
+    assert play.stage.service.seen == []
+    assert not (await play.perform(state_dir=state)).resumed
 
 
 async def test_a_vector_that_no_record_speaks_of_was_never_sent(play: MaskingPlay, killed: Killed) -> None:
