@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
@@ -15,14 +15,14 @@ from he.packing import pack
 from secagg.identity import Party, Role, SignedMessage
 from secagg.ids import ClientId, Digest, JobId, RoundNumber
 from secagg.masking.masks import masked_pieces
-from secagg.messages.masking import Confirmation, MaskingRoster
-from secagg.messages.round import Phase, Result
+from secagg.messages.masking import Confirmation
+from secagg.messages.round import Phase
 from secagg.messages.signed import Authenticated
 from secagg.plan import JobSpec, MaskingJob, MaskingRound, RoundPlan, TensorSpec
 from secagg.policy import ClientPolicy
 from secagg.roles.client import rules as client_rules
 from secagg.roles.client.checks import mean_bytes
-from secagg.roles.client.events import Effect, Event, PlanOffered, ResultPublished, RoundEnded
+from secagg.roles.client.events import Effect, Event, PlanOffered
 from secagg.roles.client.masking.events import (
     ConfirmationsShown,
     MaskingRosterFrozen,
@@ -35,16 +35,22 @@ from secagg.roles.client.masking.events import (
     SendVector,
     SharesShown,
     SurvivorsShown,
-    UnmaskingAccepted,
     VectorAccepted,
     VectorMasked,
 )
-from secagg.roles.client.state import ClientPhase, ClientState
+from secagg.roles.client.state import ClientState
 from secagg.roles.coordinator import rules as coordinator_rules
 from secagg.roles.coordinator.effects import Effect as CoordinatorEffect
-from secagg.roles.coordinator.events import CancelRequested, ConfirmationReceived, JoinReceived
+from secagg.roles.coordinator.events import (
+    CancelRequested,
+    ConfirmationReceived,
+    JoinReceived,
+    SharesReceived,
+    SumUnmasked,
+    UnmaskingReceived,
+    VectorVerified,
+)
 from secagg.roles.coordinator.events import Event as CoordinatorEvent
-from secagg.roles.coordinator.events import SharesReceived, SumUnmasked, UnmaskingReceived, VectorVerified
 from secagg.roles.coordinator.masking.state import MaskingRoundState
 
 M = TypeVar("M")
@@ -142,25 +148,25 @@ class Round:
         self.sent[client][type(effect)] = effect
         return effect
 
-    def message(self, client: ClientId, kind: type[Effect], **changes: object) -> Authenticated[Any]:
+    def message(self, client: ClientId, kind: type[Effect], /, **changes: object) -> Authenticated[Any]:
         """Return what a client sent, with changes that its machine would not make."""
         effect = self.sent[client][kind]
         (name,) = {"join", "shares", "upload", "confirmation", "unmasking"} & set(vars(effect))
         return authenticated(replace(getattr(effect, name), **changes))
 
-    def join(self, client: ClientId, **changes: object) -> JoinReceived:
+    def join(self, client: ClientId, /, **changes: object) -> JoinReceived:
         return JoinReceived(join=self.message(client, SendMaskingJoin, **changes))
 
-    def shares(self, client: ClientId, **changes: object) -> SharesReceived:
+    def shares(self, client: ClientId, /, **changes: object) -> SharesReceived:
         return SharesReceived(shares=self.message(client, SendShares, **changes))
 
-    def vector(self, client: ClientId, **changes: object) -> VectorVerified:
+    def vector(self, client: ClientId, /, **changes: object) -> VectorVerified:
         return VectorVerified(upload=self.message(client, SendVector, **changes))
 
-    def confirmation(self, client: ClientId, **changes: object) -> ConfirmationReceived:
+    def confirmation(self, client: ClientId, /, **changes: object) -> ConfirmationReceived:
         return ConfirmationReceived(confirmation=self.message(client, SendConfirmation, **changes))
 
-    def unmasking(self, client: ClientId, **changes: object) -> UnmaskingReceived:
+    def unmasking(self, client: ClientId, /, **changes: object) -> UnmaskingReceived:
         return UnmaskingReceived(unmasking=self.message(client, SendUnmasking, **changes))
 
     # what the clients do, one phase after the other
@@ -239,20 +245,6 @@ class Round:
         return self
 
 
-def published(round: Round, **changes: object) -> ResultPublished:
-    """Return the result of a round of all clients; changes go into the signed message."""
-    message = Result(
-        plan_digest=round.plan.digest,
-        roster_digest=round.state.roster_digest or OTHER,
-        contributors=round.clients,
-        total_weight=3.0,
-        mean_digest=MEAN,
-        mean_bytes=mean_bytes(round.plan),
-    )
-    result = Authenticated(message=replace(message, **changes), party=COORDINATOR, signed=SIGNED)  # type: ignore[arg-type]
-    return ResultPublished(result=result, mean_digest=MEAN, mean_bytes=mean_bytes(round.plan))
-
-
 @cache
 def finished() -> Round:
     """Return one round that was played to its end, for its messages; not to be moved on."""
@@ -263,62 +255,19 @@ def finished() -> Round:
 
 def round_in(phase: Phase) -> Round:
     """Return a round with the coordinator's machine in a phase."""
-    match phase:
-        case Phase.OPEN:
-            return Round().drawn()
-        case Phase.SHARING:
-            return Round().dealt()
-        case Phase.UPLOADING:
-            return Round().masked()
-        case Phase.CONFIRMING:
-            return Round().asked_to_confirm()
-        case Phase.UNMASKING:
-            return Round().ready_to_unmask()
-        case Phase.PUBLISHED:
-            return moved(Round().unmasking_begun(), UNMASKED)
-        case Phase.ABORTED:
-            return moved(Round().masked(), CancelRequested(reason="test"))
-    raise AssertionError(f"no masking round is ever {phase.value}")
+    makes: dict[Phase, Callable[[], Round]] = {
+        Phase.OPEN: lambda: Round().drawn(),
+        Phase.SHARING: lambda: Round().dealt(),
+        Phase.UPLOADING: lambda: Round().masked(),
+        Phase.CONFIRMING: lambda: Round().asked_to_confirm(),
+        Phase.UNMASKING: lambda: Round().ready_to_unmask(),
+        Phase.PUBLISHED: lambda: moved(Round().unmasking_begun(), UNMASKED),
+        Phase.ABORTED: lambda: moved(Round().masked(), CancelRequested(reason="test")),
+    }
+    return makes[phase]()
 
 
 def moved(round: Round, *events: CoordinatorEvent) -> Round:
     for event in events:
         round.happens(event)
     return round
-
-
-def roster_of(clients: Iterable[ClientId] = CLIENTS, **changes: object) -> MaskingRoster:
-    """Return the roster of some clients, with the numbers of all seven."""
-    full = finished().state.roster
-    joins = tuple(one for one in full.joins if one.message.client in set(clients))
-    return replace(full, joins=joins, **changes)  # type: ignore[arg-type]
-
-
-def shown(phase: ClientPhase) -> Event:
-    """Return what an honest coordinator shows alice in a phase."""
-    done = finished()
-    events: dict[ClientPhase, Any] = {
-        ClientPhase.OFFERED: lambda: PlanOffered(plan=PLAN, bundle=None),
-        ClientPhase.PLANNED: lambda: SecretsDrawn(master_seed=master_seed(ALICE)),
-        ClientPhase.KEYS_SHOWN: lambda: MaskingRosterFrozen(roster=done.state.roster),
-        ClientPhase.SHARING: lambda: done.shares_shown(ALICE),
-        ClientPhase.MASKING: lambda: vector_masked(done.vectors[ALICE]),
-        ClientPhase.VECTOR_SENT: VectorAccepted,
-        ClientPhase.VECTOR_COUNTED: lambda: SurvivorsShown(survivors=CLIENTS),
-        ClientPhase.CONFIRMING: lambda: ConfirmationsShown(confirmations=done.confirmations()),
-        ClientPhase.REVEALED: UnmaskingAccepted,
-        ClientPhase.AWAITING_SUM: lambda: published(done),
-    }
-    event: Event = events[phase]()
-    return event
-
-
-@cache
-def state_in(phase: ClientPhase) -> ClientState:
-    """Return alice's state in a phase, reached by legal moves."""
-    if phase is ClientPhase.FAILED:
-        return client_rules.step(state_in(ClientPhase.KEYS_SHOWN), RoundEnded(reason="too few clients")).state
-    state = begun()
-    while state.phase is not phase:
-        state = client_rules.step(state, shown(state.phase)).state
-    return state
