@@ -154,7 +154,7 @@ class CoordinatorNode:
 
     def _use_key(self, state: object) -> None:
         assert self._key is not None
-        self.live.report(self._key)
+        self.live.report(self._key, Phase.KEYING)
 
     @property
     def plan(self) -> RoundPlan | None:
