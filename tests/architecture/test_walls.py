@@ -108,3 +108,25 @@ def test_help_loads_nothing_heavy() -> None:
     modules = _loaded(code)
     assert "secagg.cli.main" in modules
     assert not {name for name in HEAVY if _beneath(modules, name)}
+
+
+@pytest.mark.parametrize(
+    "folder", ["secagg/masking", "secagg/roles/client/masking", "secagg/roles/coordinator/masking"]
+)
+def test_no_mask_comes_from_anything_but_a_cipher(folder: str) -> None:
+    """A generator for simulations is no mask: 32 bits of seed, or a state that can be computed back (PEERS, Flower)."""
+    root = Path(__file__).resolve().parents[2]
+    texts = {path.name: path.read_text() for path in sorted((root / folder).glob("*.py"))}
+    assert len(texts) > 3
+    for word in (
+        "np.random",
+        "numpy.random",
+        "import random",
+        "from random",
+        "default_rng",
+        "Mersenne",
+        "import secrets",
+        "token_bytes",
+        "os.urandom",
+    ):
+        assert [name for name, text in texts.items() if word in text] == [], word
