@@ -18,6 +18,7 @@ from secagg.cli.errors import friendly_errors
 
 if TYPE_CHECKING:
     from secagg.client import Client, Progress, RoundResult
+    from secagg.client.config import ClientSettings
 
 ENV_PREFIX: Final = "SECAGG_CLIENT_"
 DEFAULT_CONFIG: Final = Path("client.toml")
@@ -87,7 +88,8 @@ def submit(  # noqa: PLR0913 - every option of a command is an argument
     npz.check_writable(out)
     signal.signal(signal.SIGTERM, _interrupted)
     given = _given(coordinator, identity, holder, state_dir)
-    with _client(config, given) as client, _progress_bars() as progress:
+    settings = _settings(config, given)
+    with _saying_how_to_go_on(job, settings.state_dir), _client(settings) as client, _progress_bars() as progress:
         result = client.participate(
             job, arrays, weight, after_round=after_round, progress=progress, join_timeout_seconds=wait_seconds
         )
@@ -119,21 +121,32 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
     typer.echo(f"The mean is in {out}.")
 
 
-def _client(config: Path | None, environment: dict[str, str]) -> Client:
-    """Return a client with the settings that hold: options, then the environment, then a file.
+@contextmanager
+def _saying_how_to_go_on(job: str, state_dir: Path | None) -> Iterator[None]:
+    """Tell who stops this inside a masking round that the round is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state_dir is not None and (state_dir / f"{job}.journal").is_file():
+            typer.echo(f"Stopped inside a round of job {job}. Run the same command again to go on with it.", err=True)
+        raise
 
-    Raises:
-        ConfigError: something is missing or does not fit.
-        CertificateError: the certificate does not count now, or is not a client's.
-    """
-    from secagg.client import Client
+
+def _settings(config: Path | None, environment: dict[str, str]) -> ClientSettings:
+    """Return the settings that hold: options, then the environment, then a file; raises :class:`ConfigError`."""
     from secagg.client.config import ClientSettings
     from secagg.config import load_settings
+
+    path = DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.is_file() else config
+    return load_settings(ClientSettings, path, ENV_PREFIX, environment=environment)
+
+
+def _client(settings: ClientSettings) -> Client:
+    """Return a client with these settings; :class:`CertificateError` when its certificate does not count now, or is no client's."""
+    from secagg.client import Client
     from secagg.identity import Role
     from secagg.transport import TlsIdentity
 
-    path = DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.is_file() else config
-    settings = load_settings(ClientSettings, path, ENV_PREFIX, environment=environment)
     return Client(
         settings.coordinator.address,
         coordinator=settings.coordinator.name,

@@ -167,3 +167,14 @@ def test_bars_are_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> 
     with command._progress_bars() as show:
         assert show is not None
         show(Progress(phase=Phase.UPLOADING, done=3, total=9, round=4))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_is_stopped_inside_a_round_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, kept: bool
+) -> None:
+    if kept:
+        (tmp_path / "digits.journal").write_bytes(b"events")
+    with pytest.raises(KeyboardInterrupt), command._saying_how_to_go_on("digits", tmp_path):
+        raise KeyboardInterrupt
+    assert ("Run the same command again" in capsys.readouterr().err) is kept

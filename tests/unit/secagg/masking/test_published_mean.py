@@ -45,10 +45,3 @@ def test_the_published_mean_is_unbiased_and_within_the_plans_bound() -> None:
     assert np.abs(means[0] - true).max() > 20 * means.std(axis=0).max() / np.sqrt(SEEDS)
     standard_error = means.std(axis=0) / np.sqrt(SEEDS)
     assert np.all(np.abs(means.mean(axis=0) - true) <= 5 * standard_error + 1e-12)
-
-
-def test_rounding_down_would_be_found_out() -> None:
-    """The test above, on the deterministic rounding that a careless change would bring."""
-    step = PARAMETERS.step
-    grid = np.floor((np.linspace(-1, 1, 101) + CLIP) / step) * step - CLIP
-    assert np.mean(grid - np.linspace(-1, 1, 101)) < -0.3 * step
