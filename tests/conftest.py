@@ -1,6 +1,11 @@
 """What every test shares: one BLAS thread, and how long Hypothesis searches."""
 
 import os
+import signal
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process that they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before numpy is imported: two cores and two pytest workers leave one thread each.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
