@@ -91,13 +91,20 @@ class Liar:
     def bend_answer(self, parts: Sequence[bytes | PartialStatement]) -> list[bytes | PartialStatement]:
         match self._fate:
             case HolderFate.ANSWERS_WRONG:
-                bent = [_next(part) if isinstance(part, bytes) else part for part in parts]
+                place = _place_of(parts)
+                bent = [_next(part, place % len(part) // 4 * 4) if isinstance(part, bytes) else part for part in parts]
                 said = b"".join(part for part in bent if isinstance(part, bytes))
                 digest = Digest(hashlib.sha256(said).digest())
                 return [part if isinstance(part, bytes) else replace(part, answer_digest=digest) for part in bent]
             case HolderFate.ANSWERS_SHORT:
                 return [part[: len(part) // 2] if isinstance(part, bytes) else part for part in parts]
         return list(parts)
+
+
+def _place_of(parts: Sequence[bytes | PartialStatement]) -> int:
+    """Return where a holder lies: each elsewhere. Two that change one residue alike collude, and shift the blame (threat model)."""
+    [holder] = {part.holder for part in parts if isinstance(part, PartialStatement)}
+    return int.from_bytes(hashlib.sha256(holder.encode()).digest()[:8], "little")
 
 
 def _next(data: bytes, at: int = 0) -> bytes:
