@@ -15,11 +15,12 @@ from prometheus_client import CollectorRegistry
 
 from secagg.ids import ClientId, HolderId, JobId, RoundNumber
 from secagg.messages.job import JobState, JobStatus
-from secagg.messages.round import Phase, RoundStatus
+from secagg.messages.round import RoundStatus
 from secagg.plan import JobSpec
 from secagg.transport import TlsIdentity
 
 __all__ = [
+    "AnsweredRequest",
     "BlobStore",
     "Clock",
     "ContributionRecord",
@@ -29,9 +30,13 @@ __all__ = [
     "HolderRecord",
     "JobRecord",
     "JobState",
+    "KeptEvent",
+    "Lease",
     "Limits",
+    "PurgeReceipt",
     "RequestRecord",
     "RoundEngine",
+    "RoundMove",
     "RoundRecord",
     "RoundStore",
     "mean_name",
@@ -111,6 +116,14 @@ class RequestRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweredRequest:
+    """A request with the wire bytes of its first answer, which is what a repetition gets."""
+
+    request: RequestRecord
+    answer: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventRecord:
     """One line of the audit trail; ``round`` 0 where it concerns the job alone."""
 
@@ -121,11 +134,71 @@ class EventRecord:
     at: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptEvent:
+    """One event of a round that runs, from which its state follows; gone with its end.
+
+    ``sequence`` counts from 1 in each round. ``content``: wire bytes of :mod:`coordinator.rounds.kept_events`.
+    """
+
+    sequence: int
+    content: bytes
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundMove:
+    """What one event makes of a round: stored in one step, or not at all.
+
+    Attributes:
+        event: to be kept as long as the round runs; None where the move is not an event's.
+        record: what replaces all that is stored of the round; None where it stays as it is.
+        audits: lines of the audit trail.
+        request: the call that brought the event, with its answer.
+        at: seconds since the epoch.
+    """
+
+    job: JobId
+    round: RoundNumber
+    at: float
+    event: KeptEvent | None = None
+    record: RoundRecord | None = None
+    audits: tuple[EventRecord, ...] = ()
+    request: AnsweredRequest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right of one coordinator process to run the rounds of a job, for a while.
+
+    Attributes:
+        owner: names the process, and differs from start to start.
+        token: grows whenever the right changes hands, and is never used again: a fencing token.
+        address: ``host:port`` at which clients find the owner.
+    """
+
+    job: JobId
+    owner: str
+    token: int
+    address: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurgeReceipt:
+    """What is left of a round whose record was deleted. ``content``: wire bytes of the ``Signed`` receipt."""
+
+    job: JobId
+    round: RoundNumber
+    at: float
+    content: bytes
+
+
 class RoundStore(Protocol):
     """Jobs, rounds and the audit trail. What a method has returned from survives a kill at any instant.
 
     Every method may raise :class:`~secagg.errors.StorageError`; unknown names raise ``UnknownJobError`` or
-    ``UnknownRoundError``.
+    ``UnknownRoundError``. A method that takes a ``lease`` raises ``ElsewhereError``, and does nothing, when the job's
+    lease has another token; without a lease it asks for none.
     """
 
     def create_job(self, spec: JobSpec, created_at: float, request: RequestRecord | None = None) -> None:
@@ -143,17 +216,30 @@ class RoundStore(Protocol):
     def running_jobs(self) -> list[JobRecord]:
         """Return every job that is not complete."""
 
-    def complete_job(self, job: JobId, at: float) -> None:
+    def complete_job(self, job: JobId, at: float, lease: Lease | None = None) -> None:
         """Say that a job has published all its rounds."""
 
     def next_round(self, job: JobId) -> RoundNumber:
         """Return the number after the last one that was opened, from 1."""
 
-    def open_round(self, job: JobId, round: RoundNumber, at: float, phase: Phase = Phase.KEYING) -> None:
-        """Take a number for a new round, in its first phase; ``ConflictError`` when it is not :meth:`next_round`'s."""
+    def open_round(self, move: RoundMove, lease: Lease | None = None) -> None:
+        """Take a number for a new round and store its record; ``ConflictError`` when it is not :meth:`next_round`'s."""
 
-    def save_round(self, record: RoundRecord) -> None:
-        """Replace all that is stored of a round, in one step; ``UnknownRoundError`` unless it was opened."""
+    def advance_round(self, move: RoundMove, lease: Lease | None = None) -> None:
+        """Store a move; with a record whose phase has ended, the events that were kept are deleted in the same step.
+
+        ``UnknownRoundError`` unless the round was opened; ``ConflictError`` when the event's sequence is not the next one,
+        or when the request had another content.
+        """
+
+    def kept_events(self, job: JobId, round: RoundNumber) -> list[KeptEvent]:
+        """Return what was kept of a round that runs, in the order of the sequence; nothing after its end."""
+
+    def close_round(self, job: JobId, round: RoundNumber, lease: Lease | None = None) -> None:
+        """Say that nothing is left to clean up after an ended round; harmless when it was said before."""
+
+    def unclosed_rounds(self, job: JobId) -> list[RoundRecord]:
+        """Return the rounds of a job that run, or that ended and were not closed, by number."""
 
     def round(self, job: JobId, round: RoundNumber) -> RoundRecord:
         """Return one round."""
@@ -164,17 +250,46 @@ class RoundStore(Protocol):
     def last_round(self, job: JobId) -> RoundRecord | None:
         """Return the newest round, if there is one."""
 
-    def unfinished_rounds(self) -> list[RoundRecord]:
-        """Return every round, of any job, that neither was published nor aborted."""
+    def answer_to(self, request: RequestRecord) -> bytes | None:
+        """Return the first answer to a request; None for a new one. ``ConflictError`` when it had another content."""
 
-    def claim_request(self, request: RequestRecord, at: float) -> bool:
-        """Return whether this request is new; ``ConflictError`` when it was made before with another content."""
+    def keep_answer(self, answered: AnsweredRequest, at: float) -> bytes:
+        """Store an answer unless there is one already; return the first. ``ConflictError`` as :meth:`answer_to`."""
 
     def audit(self, job: JobId, round: RoundNumber, event: str, details: Mapping[str, Detail], at: float) -> None:
         """Add a line to the audit trail. ``details``: ids, counts and reasons, never a vector, key or share."""
 
     def events(self, job: JobId, round: RoundNumber | None = None) -> list[EventRecord]:
         """Return the audit trail of a job or of one round, oldest first."""
+
+    def take_lease(self, job: JobId, owner: str, seconds: float, *, address: str = "") -> Lease | None:
+        """Take or prolong the right to run a job's rounds; None while another owner's has not run out.
+
+        The time is the database's own where it has one, so that the clocks of coordinators need not agree. Taking it again
+        as its owner keeps the token; taking it from another, or after it was given back, makes a larger one.
+        """
+
+    def lease_of(self, job: JobId) -> Lease | None:
+        """Return who runs a job's rounds; None when nobody's lease counts now."""
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease before its time, so that another need not wait; harmless when it is another's by now."""
+
+    def ended_before(self, at: float, limit: int) -> list[tuple[JobId, RoundNumber]]:
+        """Return at most ``limit`` closed rounds, not yet purged, that ended before ``at``, oldest first."""
+
+    def purge_round(self, receipt: PurgeReceipt) -> None:
+        """Delete all that is stored of an ended round but number, phase and times, and keep the receipt, in one step.
+
+        Gone are plan, key, roster, contributions, holders, result, reason, its lines of the audit trail. ``WrongPhaseError``
+        for a round that has not ended and been closed.
+        """
+
+    def purge_requests(self, before: float) -> int:
+        """Delete requests that were answered before; return how many."""
+
+    def receipts(self, job: JobId | None = None) -> list[PurgeReceipt]:
+        """Return the receipts of a job, or of all, oldest first."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -86,6 +86,7 @@ _ENTRIES: Final = (
     Entry(kind=errors.UnreachableError, status="UNAVAILABLE"),
     Entry(kind=errors.RemoteError, status="INTERNAL"),
     Entry(kind=errors.BusyError, status="RESOURCE_EXHAUSTED"),
+    Entry(kind=errors.ElsewhereError, status="UNAVAILABLE"),
     Entry(kind=errors.StorageError, status="INTERNAL", public_text=_STORAGE_TEXT),
     Entry(kind=errors.ConfigError, status="INTERNAL", public_text=_CONFIG_TEXT),
     Entry(kind=he_errors.HEError, status="INTERNAL", public_text=_INTERNAL_TEXT),

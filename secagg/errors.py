@@ -238,6 +238,29 @@ class BusyError(SecAggError):
     ADVICE = "Try again later; the service's operator can raise the bound"
 
 
+class ElsewhereError(SecAggError):
+    """Another coordinator runs the rounds of a job, or nobody does for the moment.
+
+    Args:
+        job: whose rounds.
+        address: ``host:port`` of who runs them now; empty where that is not known.
+        next_step: the way out.
+    """
+
+    FIELDS = ("job", "address")
+    ADVICE = "Call that one, or any other coordinator of the same database again in a moment"
+
+    def __init__(self, job: str, address: str = "", *, next_step: str | None = None) -> None:
+        super().__init__(f"the rounds of job {job} are run by another coordinator", next_step=next_step)
+        self.job = job
+        self.address = address
+
+    @property
+    def cause(self) -> str:
+        """Whose rounds, and where."""
+        return f"{self.reason}, at {self.address}" if self.address else self.reason
+
+
 class StorageError(SecAggError):
     """Something could not be written or read back."""
 
