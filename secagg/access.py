@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -26,8 +27,10 @@ AccessTable: TypeAlias = Mapping[str, frozenset[Role]]
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
-Admission: TypeAlias = Callable[[Context], None]
+Admit: TypeAlias = "Callable[[Context], _Admission]"
 
+RECHECK_SECONDS: Final = 1.0
+"""How long a call that goes on is not checked again: a check costs two signatures, a stream has many messages."""
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
 _caller: Final[ContextVar[Party]] = ContextVar("secagg_caller")
 
@@ -63,20 +66,28 @@ def caller_of(context: Context, trust: TrustRoot, *, at: datetime) -> Party:
 class RoleInterceptor(grpc.aio.ServerInterceptor):
     """Admits a call when the table names the caller's role for that method, and no other call.
 
-    It also ends every failed call as the catalogue says. Handlers must be asynchronous.
+    A call that goes on is checked again before its next message and before its answer, so that a certificate that is revoked
+    or ends meanwhile gets no further. It also ends every failed call as the catalogue says. Handlers must be asynchronous.
 
     Args:
         table: every method that is served, health and reflection included.
         trust: the CA and its revocations.
         now: the clock.
+        recheck_seconds: how long a call that goes on is not checked again.
     """
 
     def __init__(
-        self, table: AccessTable, trust: TrustRoot, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        table: AccessTable,
+        trust: TrustRoot,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        recheck_seconds: float = RECHECK_SECONDS,
     ) -> None:
         self._table = dict(table)
         self._trust = trust
         self._now = now
+        self._recheck_seconds = recheck_seconds
 
     async def intercept_service(
         self,
@@ -89,8 +100,8 @@ class RoleInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or method not in self._table:
             return _refusing_handler(method)
 
-        def admit(context: Context) -> None:
-            self._admit(method, context)
+        def admit(context: Context) -> _Admission:
+            return _Admission(lambda: self._admit(method, context), self._recheck_seconds)
 
         return _guarded_handler(handler, method, admit)
 
@@ -102,6 +113,35 @@ class RoleInterceptor(grpc.aio.ServerInterceptor):
         _caller.set(caller)
 
 
+class _Admission:
+    """A caller that was admitted, and is asked again while its call goes on."""
+
+    def __init__(self, admit: Callable[[], None], recheck_seconds: float) -> None:
+        admit()
+        self._admit = admit
+        self._recheck_seconds = recheck_seconds
+        self._checked = time.monotonic()
+
+    def recheck(self) -> None:
+        """Check again when the last time is long enough ago; raise as the first time."""
+        if time.monotonic() - self._checked >= self._recheck_seconds:
+            self._admit()
+            self._checked = time.monotonic()
+
+
+class _Rechecked(AsyncIterator[Any]):
+    """A caller's stream, which ends with an error when the caller no longer counts."""
+
+    def __init__(self, requests: AsyncIterator[Any], admission: _Admission) -> None:
+        self._requests = aiter(requests)
+        self._admission = admission
+
+    async def __anext__(self) -> Any:
+        message = await anext(self._requests)
+        self._admission.recheck()
+        return message
+
+
 def _refusing_handler(method: str) -> Handler:
     """Refuse without reading a message; on the wire a stream of one is what a unary call sends."""
 
@@ -111,12 +151,12 @@ def _refusing_handler(method: str) -> Handler:
     return grpc.stream_stream_rpc_method_handler(nobody)
 
 
-def _guarded_handler(handler: Handler, method: str, admit: Admission) -> Handler:
+def _guarded_handler(handler: Handler, method: str, admit: Admit) -> Handler:
     behaviour, make = _parts_of(handler)
     if inspect.isasyncgenfunction(behaviour):
-        guarded = _guarded_generator(behaviour, method, admit)
+        guarded = _guarded_generator(behaviour, method, admit, streaming=handler.request_streaming)
     elif inspect.iscoroutinefunction(behaviour):
-        guarded = _guarded_coroutine(behaviour, method, admit)
+        guarded = _guarded_coroutine(behaviour, method, admit, streaming=handler.request_streaming)
     else:
         raise UsageError(f"{method} is not asynchronous", next_step="Serve it with an async def")
     return make(guarded, handler.request_deserializer, handler.response_serializer)
@@ -130,25 +170,30 @@ def _parts_of(handler: Handler) -> tuple[Behaviour, Callable[..., Handler]]:
     return behaviour, make
 
 
-def _guarded_coroutine(behaviour: Behaviour, method: str, admit: Admission) -> Behaviour:
+def _guarded_coroutine(behaviour: Behaviour, method: str, admit: Admit, *, streaming: bool) -> Behaviour:
     async def guarded(request: Any, context: Context) -> Any:
         try:
-            admit(context)
-            return await behaviour(request, context)
+            admission = admit(context)
+            answer = await behaviour(_Rechecked(request, admission) if streaming else request, context)
+            admission.recheck()
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no internals
             await refuse(context, error, method=method)
+        else:
+            return answer
 
     return guarded
 
 
-def _guarded_generator(behaviour: Behaviour, method: str, admit: Admission) -> Behaviour:
+def _guarded_generator(behaviour: Behaviour, method: str, admit: Admit, *, streaming: bool) -> Behaviour:
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            admit(context)
-            async with aclosing(behaviour(request, context)) as responses:
+            admission = admit(context)
+            requests = _Rechecked(request, admission) if streaming else request
+            async with aclosing(behaviour(requests, context)) as responses:
                 async for response in responses:
+                    admission.recheck()
                     yield response
         except grpc.aio.AbortError:
             raise

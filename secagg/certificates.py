@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from cryptography import x509
@@ -41,12 +42,28 @@ class Authority:
         return f"Authority({self.certificate.subject.rfc4514_string()})"
 
 
+class RevocationReason(StrEnum):
+    """Why a certificate was revoked (RFC 5280, section 5.3.1); it changes nothing of what follows from it."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "key-compromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation-of-operation"
+    PRIVILEGE_WITHDRAWN = "privilege-withdrawn"
+
+    @property
+    def flag(self) -> x509.ReasonFlags:
+        """The reason as a revocation list has it."""
+        return x509.ReasonFlags[self.name.lower()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Revocation:
-    """One revoked certificate: its serial number and when it was revoked."""
+    """One revoked certificate: its serial number, when it was revoked, and why."""
 
     serial: int
     at: datetime
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
 
 
 def new_private_key() -> ec.EllipticCurvePrivateKey:
@@ -114,6 +131,20 @@ def make_certificate(
     return builder.sign(authority.private_key, SHA256())
 
 
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the DNS names and addresses that it was made with, the party's own server name left out.
+
+    Raises:
+        ValueError: its names cannot be read.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    dns = (host for host in names.get_values_for_type(x509.DNSName) if not is_reserved(host))
+    return (*dns, *map(str, names.get_values_for_type(x509.IPAddress)))
+
+
 def make_revocation_list(
     authority: Authority, revocations: Iterable[Revocation], *, number: int, at: datetime, days: int
 ) -> x509.CertificateRevocationList:
@@ -127,9 +158,16 @@ def make_revocation_list(
         .add_extension(_authority_key_identifier(authority), critical=False)
     )
     for one in revocations:
-        revoked = x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.at).build()
-        builder = builder.add_revoked_certificate(revoked)
+        builder = builder.add_revoked_certificate(_entry(one))
     return builder.sign(authority.private_key, SHA256())
+
+
+def _entry(revocation: Revocation) -> x509.RevokedCertificate:
+    entry = x509.RevokedCertificateBuilder().serial_number(revocation.serial).revocation_date(revocation.at)
+    if revocation.reason is not RevocationReason.UNSPECIFIED:
+        # The standard wants "unspecified" left out.
+        entry = entry.add_extension(x509.CRLReason(revocation.reason.flag), critical=False)
+    return entry.build()
 
 
 def _dated(builder: x509.CertificateBuilder, at: datetime, until: datetime) -> x509.CertificateBuilder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ssl
 import sys
@@ -20,7 +21,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from secagg.errors import CertificateError, ConfigError, NotAllowedError
 from secagg.party import Role
 from secagg.tls_identity import TlsIdentity
-from secagg.trust import TrustRoot
 
 METRICS_ROLES: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 CONNECTION_LIMIT_SECONDS: Final = 10.0
@@ -42,13 +42,14 @@ class _Server(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         *,
-        context: ssl.SSLContext,
-        trust: TrustRoot,
+        identity: TlsIdentity,
         registry: CollectorRegistry,
         now: Callable[[], datetime],
     ) -> None:
-        self.context = context
-        self.trust = trust
+        self._identity = identity
+        self._shown = identity.current
+        self._context = self._shown.server_context()
+        self.trust = identity.trust
         self.registry = registry
         self.now = now
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -69,8 +70,16 @@ class _Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         raw: socket = request
         raw.settimeout(CONNECTION_LIMIT_SECONDS)
-        with self.context.wrap_socket(raw, server_side=True) as secure:
+        with self._newest_context().wrap_socket(raw, server_side=True) as secure:
             super().finish_request(secure, client_address)
+
+    def _newest_context(self) -> ssl.SSLContext:
+        newest = self._identity.current
+        if newest.certificate_pem != self._shown.certificate_pem:
+            # The files may be ahead of what was read of them: then the next connection finds them in step.
+            with contextlib.suppress(ConfigError):
+                self._context, self._shown = newest.server_context(), newest
+        return self._context
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as its base class
         error = sys.exception()
@@ -135,9 +144,8 @@ class MetricsServer:
         port: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        context = identity.server_context()
         try:
-            self._server = _Server((host, port), context=context, trust=identity.trust, registry=registry, now=now)
+            self._server = _Server((host, port), identity=identity, registry=registry, now=now)
         except OSError as error:
             raise _not_bound(host, port, error) from error
         self._thread = threading.Thread(

@@ -19,19 +19,20 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE, PUBLIC_FILE_MODE, write_atomically
-from secagg.certificates import Authority, make_authority, make_certificate, make_revocation_list, new_private_key
+from secagg.authority_files import certificate_pem, key_pem, read_authority
+from secagg.certificates import (
+    Authority,
+    RevocationReason,
+    hosts_of,
+    make_authority,
+    make_certificate,
+    make_revocation_list,
+    new_private_key,
+)
 from secagg.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from secagg.party import Party
 from secagg.pki_index import Index, IssuedCertificate, read_index, write_index
@@ -40,7 +41,6 @@ AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 365
 REVOCATION_LIST_DAYS: Final = 365
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1")
-OTHERS_MAY_USE_BITS: Final = 0o077
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class Pki:
                 raise ConflictError(f"{self.directory} already holds a CA", next_step=advice)
             authority = make_authority(common_name=f"secagg CA {secrets.token_hex(8)}", at=at, days=days)
             write_index(self._index_path, Index())
-            key_pem = _key_pem(authority.private_key, self.passphrase)
-            write_atomically(self._authority_key_path, key_pem, mode=PRIVATE_FILE_MODE)
+            sealed = key_pem(authority.private_key, self.passphrase)
+            write_atomically(self._authority_key_path, sealed, mode=PRIVATE_FILE_MODE)
             self._publish_revocations(authority, Index(), at, REVOCATION_LIST_DAYS)
-            write_atomically(self._authority_path, _pem(authority.certificate), mode=PUBLIC_FILE_MODE)
+            write_atomically(self._authority_path, certificate_pem(authority.certificate), mode=PUBLIC_FILE_MODE)
         return self._authority_path
 
     def issue(
@@ -110,12 +110,33 @@ class Pki:
             authority, index = self._opened()
             if not force and (index.live(party) or self.path_of(party).exists()):
                 raise ConflictError(f"{party} has a certificate already", next_step="--force revokes and replaces it")
-            key = new_private_key()
-            served = tuple(dict.fromkeys((*DEFAULT_HOSTS, *hosts))) if party.role.serves else tuple(hosts)
-            certificate = make_certificate(authority, party, key.public_key(), at=at, days=days, hosts=served)
-            index = index.with_revoked(party, at).with_certificate(_issued(certificate, party))
-            self._publish_revocations(authority, index, at, REVOCATION_LIST_DAYS)
-            self._write_party(party, authority, certificate, key)
+            index = index.with_revoked(index.live(party), at, RevocationReason.SUPERSEDED)
+            self._certify(party, authority, index, at=at, days=days, hosts=hosts)
+        return self.path_of(party)
+
+    def renew(self, party: Party, *, at: datetime, days: int = CERTIFICATE_DAYS, hosts: Sequence[str] = ()) -> Path:
+        """Make a new key and certificate for a party that has one, which counts on until its end; return the directory.
+
+        A process that runs on the directory takes both within seconds, so nothing has to stop.
+
+        Args:
+            party: whom it is for.
+            at: now, with a time zone.
+            days: how long the certificate counts.
+            hosts: further DNS names and addresses of a server; those of the certificate in the directory when left out.
+
+        Raises:
+            NotFoundError: the party has no certificate that is not revoked.
+            ConfigError: there is no CA here, or its key does not open.
+            StorageError: the files cannot be written.
+        """
+        with self._locked():
+            authority, index = self._opened()
+            if not index.live(party):
+                raise NotFoundError(
+                    f"{party} has no certificate to renew", next_step="`secagg pki issue --force` makes one"
+                )
+            self._certify(party, authority, index, at=at, days=days, hosts=hosts or self._hosts_of(party))
         return self.path_of(party)
 
     def issued(self) -> tuple[IssuedCertificate, ...]:
@@ -124,18 +145,32 @@ class Pki:
             raise _no_authority(self.directory)
         return read_index(self._index_path).certificates
 
-    def revoke(self, party: Party, *, at: datetime) -> int:
-        """Revoke every certificate of the party, return how many, and renew the revocation list.
+    def revoke(
+        self,
+        party: Party,
+        *,
+        at: datetime,
+        serial: int | None = None,
+        reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    ) -> int:
+        """Revoke the party's certificates, return how many, and renew the revocation list.
+
+        Args:
+            party: whose certificates.
+            at: now, with a time zone; what was signed and taken before stays good.
+            serial: only the certificate with this serial number; all of them when left out.
+            reason: goes into the revocation list.
 
         Raises:
-            NotFoundError: the party has no certificate that is not revoked already.
+            NotFoundError: there is no such certificate that is not revoked already.
         """
         with self._locked():
             authority, index = self._opened()
-            live = index.live(party)
+            live = tuple(one for one in index.live(party) if serial in (None, one.serial))
             if not live:
-                raise NotFoundError(f"{party} has no certificate to revoke", next_step="`secagg pki show` lists them")
-            self._publish_revocations(authority, index.with_revoked(party, at), at, REVOCATION_LIST_DAYS)
+                which = "no certificate" if serial is None else f"no certificate {serial:x}"
+                raise NotFoundError(f"{party} has {which} to revoke", next_step="`secagg pki show` lists them")
+            self._publish_revocations(authority, index.with_revoked(live, at, reason), at, REVOCATION_LIST_DAYS)
         return len(live)
 
     def renew_revocation_list(self, *, at: datetime, days: int = REVOCATION_LIST_DAYS) -> Path:
@@ -180,16 +215,8 @@ class Pki:
     def _opened(self) -> tuple[Authority, Index]:
         if not self._authority_path.exists():
             raise _no_authority(self.directory)
-        _check_mode(self._authority_key_path)
-        try:
-            certificate = x509.load_pem_x509_certificate(self._authority_path.read_bytes())
-            key = load_pem_private_key(self._authority_key_path.read_bytes(), self.passphrase)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            advice = "Give the passphrase the CA was made with, by --passphrase-file; none if it was made without"
-            raise ConfigError(f"the CA's key in {self.directory} does not open", next_step=advice) from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise ConfigError(f"the CA's key in {self.directory} does not belong to its certificate")
-        return Authority(certificate=certificate, private_key=key), read_index(self._index_path)
+        authority = read_authority(self._authority_path, self._authority_key_path, self.passphrase)
+        return authority, read_index(self._index_path)
 
     def _publish_revocations(self, authority: Authority, index: Index, at: datetime, days: int) -> None:
         """Store the index before the list that follows from it, then every party's copy."""
@@ -203,15 +230,37 @@ class Pki:
             if self.path_of(party).is_dir():
                 write_atomically(self.path_of(party) / "crl.pem", pem, mode=PUBLIC_FILE_MODE)
 
+    def _certify(
+        self, party: Party, authority: Authority, index: Index, *, at: datetime, days: int, hosts: Sequence[str]
+    ) -> None:
+        key = new_private_key()
+        served = tuple(dict.fromkeys((*DEFAULT_HOSTS, *hosts))) if party.role.serves else tuple(hosts)
+        certificate = make_certificate(authority, party, key.public_key(), at=at, days=days, hosts=served)
+        self._publish_revocations(
+            authority, index.with_certificate(_issued(certificate, party)), at, REVOCATION_LIST_DAYS
+        )
+        self._write_party(party, authority, certificate, key)
+
+    def _hosts_of(self, party: Party) -> tuple[str, ...]:
+        path = self.path_of(party) / "cert.pem"
+        try:
+            return hosts_of(x509.load_pem_x509_certificate(path.read_bytes()))
+        except (OSError, ValueError):
+            advice = "Name every host with --host"
+            raise ConfigError(
+                f"{path} cannot be read, so the hosts of {party} are not known", next_step=advice
+            ) from None
+
     def _write_party(
         self, party: Party, authority: Authority, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
     ) -> None:
+        """Write each file in one step. Between key and certificate they do not fit: who reads them then keeps what it has."""
         directory = self.path_of(party)
         _make_directory(directory)
         revocations = self._revocations_path.read_bytes()
-        write_atomically(directory / "key.pem", _key_pem(key, None), mode=PRIVATE_FILE_MODE)
-        write_atomically(directory / "cert.pem", _pem(certificate), mode=PUBLIC_FILE_MODE)
-        write_atomically(directory / "ca.pem", _pem(authority.certificate), mode=PUBLIC_FILE_MODE)
+        write_atomically(directory / "key.pem", key_pem(key, None), mode=PRIVATE_FILE_MODE)
+        write_atomically(directory / "cert.pem", certificate_pem(certificate), mode=PUBLIC_FILE_MODE)
+        write_atomically(directory / "ca.pem", certificate_pem(authority.certificate), mode=PUBLIC_FILE_MODE)
         write_atomically(directory / "crl.pem", revocations, mode=PUBLIC_FILE_MODE)
 
 
@@ -220,15 +269,6 @@ def _make_directory(path: Path) -> None:
         path.mkdir(mode=PRIVATE_DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{path} cannot be made: {error.strerror}") from error
-
-
-def _check_mode(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if mode & OTHERS_MAY_USE_BITS:
-        raise ConfigError(f"others on this machine may read {path}", next_step=f"Run `chmod 600 {path}`")
 
 
 def _no_authority(directory: Path) -> ConfigError:
@@ -242,12 +282,3 @@ def _issued(certificate: x509.Certificate, party: Party) -> IssuedCertificate:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None) -> bytes:
-    encryption: KeySerializationEncryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)

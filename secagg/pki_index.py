@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from secagg.atomic_files import PRIVATE_FILE_MODE, write_atomically
-from secagg.certificates import Revocation
+from secagg.certificates import Revocation, RevocationReason
 from secagg.errors import CertificateError, StorageError, UsageError
 from secagg.party import Party, parse_uri
 
@@ -26,6 +26,7 @@ class IssuedCertificate:
         not_before: when it begins to count.
         not_after: when it stops.
         revoked_at: when it was revoked, if it was.
+        reason: why it was revoked.
     """
 
     serial: int
@@ -33,6 +34,7 @@ class IssuedCertificate:
     not_before: datetime
     not_after: datetime
     revoked_at: datetime | None = None
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
 
     def state(self, at: datetime) -> str:
         """Return `valid`, `expired` or `revoked`."""
@@ -48,6 +50,7 @@ class IssuedCertificate:
             "not_before": self.not_before.isoformat(),
             "not_after": self.not_after.isoformat(),
             "revoked_at": self.revoked_at.isoformat() if self.revoked_at else None,
+            "reason": str(self.reason) if self.revoked_at else None,
         }
 
 
@@ -66,10 +69,11 @@ class Index:
         """Return the index with one more certificate."""
         return replace(self, certificates=(*self.certificates, issued))
 
-    def with_revoked(self, party: Party, at: datetime) -> Index:
-        """Return the index with every live certificate of the party revoked."""
-        live = self.live(party)
-        certificates = tuple(replace(one, revoked_at=at) if one in live else one for one in self.certificates)
+    def with_revoked(self, those: tuple[IssuedCertificate, ...], at: datetime, reason: RevocationReason) -> Index:
+        """Return the index with those certificates revoked."""
+        certificates = tuple(
+            replace(one, revoked_at=at, reason=reason) if one in those else one for one in self.certificates
+        )
         return replace(self, certificates=certificates)
 
     def with_next_list(self) -> Index:
@@ -79,7 +83,9 @@ class Index:
     def revocations(self) -> tuple[Revocation, ...]:
         """Return what belongs on the revocation list."""
         return tuple(
-            Revocation(serial=one.serial, at=one.revoked_at) for one in self.certificates if one.revoked_at is not None
+            Revocation(serial=one.serial, at=one.revoked_at, reason=one.reason)
+            for one in self.certificates
+            if one.revoked_at is not None
         )
 
 
@@ -108,10 +114,13 @@ def write_index(path: Path, index: Index) -> None:
 
 def _certificate_from(entry: dict[str, str | None]) -> IssuedCertificate:
     revoked_at = entry["revoked_at"]
+    # An index of an older version has no reasons.
+    reason = entry.get("reason") or RevocationReason.UNSPECIFIED
     return IssuedCertificate(
         serial=int(str(entry["serial"]), 16),
         party=parse_uri(str(entry["party"])),
         not_before=datetime.fromisoformat(str(entry["not_before"])),
         not_after=datetime.fromisoformat(str(entry["not_after"])),
         revoked_at=None if revoked_at is None else datetime.fromisoformat(revoked_at),
+        reason=RevocationReason(reason),
     )

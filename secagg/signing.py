@@ -21,6 +21,7 @@ from secagg.party import Party, Role, party_of
 from secagg.trust import TrustRoot, read_certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 MAX_SIGNATURE_BYTES: Final = 72
@@ -86,6 +87,37 @@ class Signer:
         return f"Signer({self._party})"
 
 
+class FollowedSigner(Signer):
+    """A `Signer` that is asked for anew for every signature, so that whoever holds this follows it.
+
+    Args:
+        newest: returns the one that counts now; always the same party's.
+    """
+
+    __slots__ = ("_newest",)
+
+    def __init__(self, newest: Callable[[], Signer]) -> None:
+        self._newest = newest
+
+    @property
+    def party(self) -> Party:
+        """Whom the certificate names."""
+        return self._newest().party
+
+    @property
+    def certificate(self) -> bytes:
+        """The newest certificate, DER."""
+        return self._newest().certificate
+
+    def sign(self, label: bytes, payload: bytes) -> SignedMessage:
+        """Sign with the newest key; the message carries the certificate of that very key."""
+        return self._newest().sign(label, payload)
+
+    def __repr__(self) -> str:
+        """Name the party and nothing of the key."""
+        return repr(self._newest())
+
+
 def verify_signed(
     message: SignedMessage,
     label: bytes,
@@ -106,7 +138,7 @@ def verify_signed(
         expect_name: the name that must have signed; any name of the role when left out.
 
     Raises:
-        CertificateError: the signer's certificate does not hold.
+        CertificateError: the signer's certificate does not hold, or was revoked by that time.
         MessageError: another party signed it, or the signature is not over this payload
             under this label.
     """

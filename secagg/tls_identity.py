@@ -6,7 +6,8 @@ A bad certificate shows only as `UNAVAILABLE` once gRPC has it, so it is refused
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,8 @@ class TlsIdentity:
         certificate_pem: the certificate.
         private_key_pem: its key; no `repr` shows it.
         authority_pem: the CA's certificate.
+        revocations_pem: what the CA revoked.
+        newest: returns the party's newest identity while an `IdentityKeeper` follows the files; None for one that stays.
     """
 
     party: Party
@@ -65,6 +68,13 @@ class TlsIdentity:
     certificate_pem: bytes
     private_key_pem: bytes
     authority_pem: bytes
+    revocations_pem: bytes
+    newest: Callable[[], TlsIdentity] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def current(self) -> TlsIdentity:
+        """What to show from now on: this, or what has replaced it in the files."""
+        return self if self.newest is None else self.newest()
 
     def __repr__(self) -> str:
         """Name the party and nothing of its key."""
@@ -85,11 +95,8 @@ class TlsIdentity:
                 revoked, is for another role, or does not belong to the key.
         """
         paths = source if isinstance(source, TlsPaths) else TlsPaths.of(source)
-        _refuse_open_key(paths.private_key)
-        certificate_pem, private_key_pem = _read(paths.certificate), _read(paths.private_key)
-        authority_pem, revocations_pem = _read(paths.authority), _read(paths.revocations)
-        signer = _signer(certificate_pem, private_key_pem, paths)
-        trust = TrustRoot.from_pem(authority_pem, revocations_pem)
+        certificate_pem, private_key_pem, signer = read_pair(paths)
+        authority_pem, revocations_pem, trust = read_trust(paths)
         party = trust.verify_certificate(signer.certificate, at=at)
         if expect_role not in (None, party.role):
             advice = f"Name the directory of a {expect_role} certificate"
@@ -102,18 +109,55 @@ class TlsIdentity:
             certificate_pem=certificate_pem,
             private_key_pem=private_key_pem,
             authority_pem=authority_pem,
+            revocations_pem=revocations_pem,
         )
 
     def server_context(self) -> ssl.SSLContext:
-        """Return a TLS 1.3 context for a server that asks every caller for a certificate."""
+        """Return a TLS 1.3 context for a server that asks every caller for a certificate.
+
+        Raises:
+            ConfigError: the files no longer hold this identity; `ssl` reads a key from nowhere else.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         # A resumed session would skip the handshake in which the certificate is checked.
         context.num_tickets = 0
-        context.load_cert_chain(self.paths.certificate, self.paths.private_key)
+        try:
+            context.load_cert_chain(self.paths.certificate, self.paths.private_key)
+        except OSError:
+            raise self._changed() from None
+        if _read(self.paths.certificate) != self.certificate_pem:
+            raise self._changed()
         context.load_verify_locations(cadata=self.authority_pem.decode("ascii"))
         return context
+
+    def _changed(self) -> ConfigError:
+        advice = "Put certificate and key of one directory there"
+        return ConfigError(f"{self.paths.certificate} or its key is not what was read before", next_step=advice)
+
+
+def read_pair(paths: TlsPaths) -> tuple[bytes, bytes, Signer]:
+    """Return certificate and key as they stand in the files, and the signer they make.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, or a key that anyone may read.
+        CertificateError: one cannot be used, or they do not belong together.
+    """
+    _refuse_open_key(paths.private_key)
+    certificate_pem, private_key_pem = _read(paths.certificate), _read(paths.private_key)
+    return certificate_pem, private_key_pem, _signer(certificate_pem, private_key_pem, paths)
+
+
+def read_trust(paths: TlsPaths) -> tuple[bytes, bytes, TrustRoot]:
+    """Return the CA and its revocation list as they stand in the files, and the trust they make.
+
+    Raises:
+        ConfigError: a file is missing or unreadable.
+        CertificateError: one cannot be used, or they do not belong together.
+    """
+    authority_pem, revocations_pem = _read(paths.authority), _read(paths.revocations)
+    return authority_pem, revocations_pem, TrustRoot.from_pem(authority_pem, revocations_pem)
 
 
 def _read(path: Path) -> bytes:
@@ -125,7 +169,11 @@ def _read(path: Path) -> bytes:
 
 
 def _refuse_open_key(path: Path) -> None:
-    if path.exists() and path.stat().st_mode & ANYONE_BITS:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # Reading it says what is wrong.
+    if mode & ANYONE_BITS:
         raise ConfigError(f"anyone on this machine may read {path}", next_step=f"Run `chmod 600 {path}`")
 
 

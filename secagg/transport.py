@@ -6,8 +6,8 @@ and carries the expected name; so the name holds role and name (DESIGN section 3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ import grpc.aio
 from secagg.access import AccessTable, RoleInterceptor, caller_of, current_caller
 from secagg.errors import ConfigError, UsageError
 from secagg.party import Party
+from secagg.renewed_channel import RenewedChannel
 from secagg.rpc_errors import error_from_rpc, raise_from_rpc
 from secagg.tls_identity import TlsIdentity, TlsPaths
 
@@ -77,9 +78,31 @@ def channel_options(target: Party, options: Options = ()) -> list[tuple[str, int
 
 
 def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
-    """Return credentials that ask every caller for a certificate of the same CA."""
+    """Return credentials that show the newest certificate and ask every caller for one of the same CA."""
+    first = _configuration(identity.current)
+    # gRPC documents None for "as before"; its stubs leave it out.
+    renewals = cast("Callable[[], grpc.ServerCertificateConfiguration]", _Renewals(identity))
+    return grpc.dynamic_ssl_server_credentials(first, renewals, require_client_authentication=True)
+
+
+class _Renewals:
+    """What gRPC asks at every handshake, in a thread of its own: whether there is another certificate to show."""
+
+    def __init__(self, identity: TlsIdentity) -> None:
+        self._identity = identity
+        self._shown = identity.current.certificate_pem
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        newest = self._identity.current
+        if newest.certificate_pem == self._shown:
+            return None
+        self._shown = newest.certificate_pem
+        return _configuration(newest)
+
+
+def _configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
     pair = (identity.private_key_pem, identity.certificate_pem)
-    return grpc.ssl_server_credentials([pair], root_certificates=identity.authority_pem, require_client_auth=True)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=identity.authority_pem)
 
 
 def bind_port(server: grpc.aio.Server, address: str, identity: TlsIdentity) -> int:
@@ -104,19 +127,25 @@ def bind_port(server: grpc.aio.Server, address: str, identity: TlsIdentity) -> i
 def open_channel(address: str, identity: TlsIdentity, *, target: Party, options: Options = ()) -> grpc.aio.Channel:
     """Open an asyncio channel that only the target's own certificate satisfies.
 
+    With an identity that follows its files, calls after a renewal show the new certificate.
+
     Args:
         address: `host:port`; where it leads proves nothing, the certificate does.
         identity: who calls.
         target: who must answer.
         options: further channel options.
     """
-    credentials = _channel_credentials(identity)
-    return grpc.aio.secure_channel(address, credentials, options=channel_options(target, options))
+    chosen = channel_options(target, options)
+
+    def connect(own: TlsIdentity) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(address, _channel_credentials(own), options=chosen)
+
+    return connect(identity) if identity.newest is None else RenewedChannel(identity, connect)
 
 
 def open_sync_channel(address: str, identity: TlsIdentity, *, target: Party, options: Options = ()) -> grpc.Channel:
-    """Open a blocking channel; otherwise as `open_channel`."""
-    credentials = _channel_credentials(identity)
+    """Open a blocking channel; otherwise as `open_channel`, but it keeps the certificate it was opened with."""
+    credentials = _channel_credentials(identity.current)
     return grpc.secure_channel(address, credentials, options=channel_options(target, options))
 
 

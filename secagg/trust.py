@@ -16,12 +16,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from secagg.errors import CertificateError
 from secagg.party import Party, Role, is_reserved, party_of
+from secagg.revocations import RevocationList, list_of, read_lists
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 MAX_CERTIFICATE_BYTES: Final = 8 * 1024
-_PEM_END: Final = b"-----END X509 CRL-----"
 _DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -53,7 +54,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
 @dataclass(frozen=True, kw_only=True)
 class _Issuer:
     certificate: x509.Certificate
-    revocations: x509.CertificateRevocationList | None
+    revocations: RevocationList | None
 
 
 class TrustRoot:
@@ -76,7 +77,7 @@ class TrustRoot:
         self._issuers = tuple(
             _Issuer(
                 certificate=_checked_authority(authority),
-                revocations=_revocations_of(authority, revocations),
+                revocations=list_of(authority, revocations) if revocations else None,
             )
             for authority in authorities
         )
@@ -86,12 +87,9 @@ class TrustRoot:
         """Read one or more CA certificates and, when given, one revocation list for each."""
         try:
             authorities = tuple(x509.load_pem_x509_certificates(ca_pem))
-            revocations = tuple(_split_revocations(crl_pem)) if crl_pem is not None else ()
         except _DAMAGED:
-            raise CertificateError("the CA certificate or its revocation list cannot be read") from None
-        if crl_pem is not None and not revocations:
-            raise CertificateError("the revocation list file holds no revocation list")
-        return cls(authorities, revocations)
+            raise CertificateError("the CA certificate cannot be read") from None
+        return cls(authorities, () if crl_pem is None else read_lists(crl_pem))
 
     def verify_certificate(self, der: bytes, *, at: datetime) -> Party:
         """Return whom the certificate is for, once everything about it holds at that time.
@@ -102,7 +100,8 @@ class TrustRoot:
 
         Raises:
             CertificateError: it names the certificate and what is wrong: issuer, dates, key,
-                usages, names or revocation.
+                usages, names or revocation. What was revoked later than `at` holds: a message that
+                counted when it came goes on counting.
         """
         certificate = read_certificate(der)
         party = party_of(certificate)
@@ -113,6 +112,27 @@ class TrustRoot:
         _check_names(certificate, party)
         _check_not_revoked(certificate, party, issuer, at)
         return party
+
+    def verify_successor(self, newer: TrustRoot) -> None:
+        """Check that the other may take this one's place in a running process.
+
+        Raises:
+            CertificateError: it trusts other CAs, or its revocation list is older than this one's.
+        """
+        others = {one.certificate: one.revocations for one in newer._issuers}
+        if others.keys() != {one.certificate for one in self._issuers}:
+            advice = "Restart the process if it is to trust another CA"
+            raise CertificateError("ca.pem does not hold the CA that this process trusts", next_step=advice)
+        for one in self._issuers:
+            other = others[one.certificate]
+            if one.revocations is not None and other is None:
+                raise CertificateError("the revocation list is gone", next_step="Put the CA's newest crl.pem back")
+            if one.revocations is not None and other is not None:
+                one.revocations.verify_successor(other)
+
+    def without_revocations(self) -> TrustRoot:
+        """Return the same CAs with no revocation list: for one's own store, whose messages were checked when they came."""
+        return TrustRoot(tuple(one.certificate for one in self._issuers))
 
     def _issuer_of(self, certificate: x509.Certificate, party: Party) -> _Issuer:
         for issuer in self._issuers:
@@ -148,27 +168,6 @@ def _checked_authority(authority: x509.Certificate) -> x509.Certificate:
             "the certificate to trust is not a CA's", next_step="Use the ca.pem that `secagg pki init` made"
         )
     return authority
-
-
-def _split_revocations(pem: bytes) -> list[x509.CertificateRevocationList]:
-    blocks = pem.split(_PEM_END)[:-1]
-    return [x509.load_pem_x509_crl(block + _PEM_END + b"\n") for block in blocks]
-
-
-def _revocations_of(
-    authority: x509.Certificate, revocations: tuple[x509.CertificateRevocationList, ...]
-) -> x509.CertificateRevocationList | None:
-    if not revocations:
-        return None
-    key = authority.public_key()
-    for one in revocations:
-        signed = isinstance(key, ec.EllipticCurvePublicKey) and one.is_signature_valid(key)
-        if one.issuer == authority.subject and signed:
-            return one
-    raise CertificateError(
-        "no revocation list is signed by the CA that is trusted here",
-        next_step="Use the crl.pem of the same CA as ca.pem",
-    )
 
 
 def _check_key(certificate: x509.Certificate, whose: str) -> None:
@@ -219,12 +218,10 @@ def _check_not_revoked(certificate: x509.Certificate, party: Party, issuer: _Iss
     listed = issuer.revocations
     if listed is None:
         return
-    if at < listed.last_update_utc or listed.next_update_utc is None or at > listed.next_update_utc:
-        msg = "the CA's revocation list is not valid at this time"
-        next_step = "Renew it with `secagg pki renew-crl` and hand out the new crl.pem"
-        raise CertificateError(msg, next_step=next_step)
-    if listed.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-        raise CertificateError(f"the certificate of {party} was revoked")
+    listed.verify_current(at)
+    revoked_at = listed.dates.get(certificate.serial_number)
+    if revoked_at is not None and at >= revoked_at:
+        raise CertificateError(f"the certificate of {party} was revoked on {revoked_at:%Y-%m-%d %H:%M} UTC")
 
 
 def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
@@ -232,3 +229,32 @@ def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extensio
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
+
+
+class FollowedTrust(TrustRoot):
+    """A `TrustRoot` that is asked for anew at every check, so that whoever holds this follows it.
+
+    Args:
+        newest: returns the one that counts now.
+    """
+
+    __slots__ = ("_newest",)
+
+    def __init__(self, newest: Callable[[], TrustRoot]) -> None:
+        self._newest = newest
+
+    def verify_certificate(self, der: bytes, *, at: datetime) -> Party:
+        """Return whom the certificate is for, as `TrustRoot.verify_certificate` of the newest."""
+        return self._newest().verify_certificate(der, at=at)
+
+    def verify_successor(self, newer: TrustRoot) -> None:
+        """Check that the other may take the newest one's place."""
+        self._newest().verify_successor(newer)
+
+    def without_revocations(self) -> TrustRoot:
+        """Return the newest one's CAs with no revocation list; the result follows nothing."""
+        return self._newest().without_revocations()
+
+    def __repr__(self) -> str:
+        """Name the CAs."""
+        return repr(self._newest())

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from secagg import pki
+from secagg.certificates import RevocationReason
 from secagg.cli.errors import friendly_errors
-from secagg.errors import ConfigError
+from secagg.errors import ConfigError, UsageError
 from secagg.party import Party, Role
 from secagg.pki_index import IssuedCertificate
 
@@ -62,7 +63,9 @@ def issue(
         typer.Option(help="A further DNS name or address of a server; may be given again. localhost is always there."),
     ] = None,
     days: Days = pki.CERTIFICATE_DAYS,
-    force: Annotated[bool, typer.Option("--force", help="Revoke and replace the certificate there is.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Revoke and replace the certificate there is; `renew` leaves it.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make a key and a certificate for one party."""
@@ -70,6 +73,27 @@ def issue(
     opened = _opened(directory, passphrase_file)
     path = opened.issue(party, at=_now(), days=days, hosts=host or (), force=force)
     _say(f"Issued {party}: {path}", "Hand this directory, and nothing else, to that party over a private channel.")
+
+
+@app.command()
+@friendly_errors
+def renew(
+    role: RoleArgument,
+    name: NameArgument,
+    directory: Directory = DEFAULT_DIRECTORY,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further DNS name or address of a server; may be given again. Without: those it had."),
+    ] = None,
+    days: Days = pki.CERTIFICATE_DAYS,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a new key and certificate for a party; the one it has counts until its end."""
+    party = Party(role=role, name=name)
+    path = _opened(directory, passphrase_file).renew(party, at=_now(), days=days, hosts=host or ())
+    _say(
+        f"Renewed {party}: {path}", "Next: put its key.pem and cert.pem in place; what runs takes them within seconds."
+    )
 
 
 @app.command()
@@ -93,12 +117,17 @@ def revoke(
     role: RoleArgument,
     name: NameArgument,
     directory: Directory = DEFAULT_DIRECTORY,
+    serial: Annotated[
+        str | None, typer.Option(help="Only the certificate of this number, as `secagg pki show` has it. Without: all.")
+    ] = None,
+    reason: Annotated[RevocationReason, typer.Option(help="Why.")] = RevocationReason.UNSPECIFIED,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Revoke a party's certificates and renew the revocation list."""
     party = Party(role=role, name=name)
-    count = _opened(directory, passphrase_file).revoke(party, at=_now())
-    _say(f"Revoked {count} of {party}.", f"Next: give {directory / 'crl.pem'} to every party and restart its service.")
+    number = None if serial is None else _serial(serial)
+    count = _opened(directory, passphrase_file).revoke(party, at=_now(), serial=number, reason=reason)
+    _say(f"Revoked {count} of {party}.", _handing_out(directory))
 
 
 @app.command("renew-crl")
@@ -110,7 +139,18 @@ def renew_revocation_list(
 ) -> None:
     """Sign the revocation list anew before it runs out."""
     path = _opened(directory, passphrase_file).renew_revocation_list(at=_now(), days=days)
-    _say(f"Renewed {path}", "Next: give it to every party and restart its service.")
+    _say(f"Renewed {path}", _handing_out(directory))
+
+
+def _handing_out(directory: Path) -> str:
+    return f"Next: put {directory / 'crl.pem'} beside every party's ca.pem; what runs reads it within seconds."
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise UsageError(f"{text!r} is no serial number", next_step="`secagg pki show` lists them") from None
 
 
 def _opened(directory: Path, passphrase_file: Path | None) -> pki.Pki:
@@ -131,10 +171,11 @@ def _passphrase(path: Path | None) -> bytes | None:
 
 
 def _table(issued: tuple[IssuedCertificate, ...], at: datetime) -> Table:
-    table = Table("Role", "Name", "State", "Valid until (UTC)", "Serial")
+    table = Table("Role", "Name", "State", "Valid until (UTC)", "Revoked (UTC)", "Serial")
     for one in issued:
+        revoked = f"{one.revoked_at:%Y-%m-%d %H:%M} {one.reason}" if one.revoked_at else ""
         until = f"{one.not_after:%Y-%m-%d %H:%M}"
-        table.add_row(one.party.role, one.party.name, one.state(at), until, f"{one.serial:x}")
+        table.add_row(one.party.role, one.party.name, one.state(at), until, revoked, f"{one.serial:x}")
     return table
 
 

@@ -58,6 +58,29 @@ def test_overwriting_needs_force(directory: Path) -> None:
     assert _run(directory, "issue", "client", "alice", "--force").exit_code == 0
 
 
+def test_renewing_leaves_the_old_one_until_it_is_revoked_by_its_number(directory: Path) -> None:
+    _run(directory, "init")
+    _run(directory, "issue", "client", "alice")
+    assert _run(directory, "renew", "client", "alice").exit_code == 0
+    assert _states(directory) == [("secagg://client/alice", "valid")] * 2
+    old = json.loads(_run(directory, "show", "--json").stdout)[0]["serial"]
+    revoked = _run(directory, "revoke", "client", "alice", "--serial", old, "--reason", "key-compromise")
+    assert (revoked.exit_code, "Revoked 1 of client/alice" in revoked.stdout) == (0, True)
+    first, second = json.loads(_run(directory, "show", "--json").stdout)
+    assert (first["state"], first["reason"], second["state"]) == ("revoked", "key-compromise", "valid")
+    assert first["revoked_at"] is not None
+    table = " ".join(_run(directory, "show").stdout.split())
+    assert "revoked" in table
+
+
+@pytest.mark.parametrize("serial", ["xyz", ""])
+def test_a_number_that_is_none_is_told(directory: Path, serial: str) -> None:
+    _run(directory, "init")
+    failed = _run(directory, "revoke", "client", "alice", "--serial", serial)
+    assert failed.exit_code == 1
+    assert "is no serial number" in failed.stderr
+
+
 def test_a_bad_name_is_told_without_a_traceback(directory: Path) -> None:
     _run(directory, "init")
     failed = _run(directory, "issue", "client", "Alice")

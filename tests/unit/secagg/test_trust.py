@@ -179,14 +179,13 @@ class TestRevocation:
             trust.verify_certificate(_der(revoked), at=NOW)
         assert trust.verify_certificate(_der(other), at=NOW) == OPERATOR
 
-    @pytest.mark.parametrize("at", [NOW - DAY, NOW + 11 * DAY])
-    def test_a_list_that_does_not_count_now_stops_everybody(self, at: object) -> None:
-        trust = TrustRoot((CA.certificate,), (_list(),))
-        crafted = Crafted(not_before=NOW - 3 * DAY, not_after=NOW + 30 * DAY)
+    def test_a_list_that_ran_out_stops_everybody(self) -> None:
         early = authority(at=NOW - 5 * DAY)
         trust = TrustRoot((early.certificate,), (_list(ca=early),))
-        with pytest.raises(CertificateError, match="revocation list is not valid"):
-            trust.verify_certificate(crafted.der(early), at=at)  # type: ignore[arg-type]
+        der = Crafted(not_before=NOW - 3 * DAY, not_after=NOW + 30 * DAY).der(early)
+        assert trust.verify_certificate(der, at=NOW + 10 * DAY) == ALICE
+        with pytest.raises(CertificateError, match="revocation list is not valid after"):
+            trust.verify_certificate(der, at=NOW + 11 * DAY)
 
     def test_a_list_signed_by_a_foreign_ca_of_the_same_name_is_refused(self) -> None:
         with pytest.raises(CertificateError, match="no revocation list is signed by the CA"):
@@ -216,3 +215,15 @@ class TestRevocation:
     def test_a_file_without_a_readable_list_is_refused(self, pem: bytes) -> None:
         with pytest.raises(CertificateError, match="revocation list"):
             TrustRoot.from_pem(CA.certificate.public_bytes(Encoding.PEM), pem)
+
+
+def test_what_counted_before_the_revocation_and_the_list_goes_on_counting() -> None:
+    """The coordinator replays what it kept with the time at which each message came."""
+    der = Crafted(not_before=NOW - 3 * DAY).der(early := authority(at=NOW - 5 * DAY))
+    serial = x509.load_der_x509_certificate(der).serial_number
+    trust = TrustRoot((early.certificate,), (_list(serial, ca=early, at=NOW + timedelta(hours=1)),))
+    assert trust.verify_certificate(der, at=NOW - timedelta(seconds=1)) == ALICE
+    for at in (NOW, NOW + timedelta(seconds=1)):
+        with pytest.raises(CertificateError, match="client/alice was revoked on 2026-11-23 12:00 UTC"):
+            trust.verify_certificate(der, at=at)
+    assert trust.without_revocations().verify_certificate(der, at=NOW) == ALICE
