@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "round": "Show rounds and watch them run.",
     "client": "Take part in a round with an update from a file.",
     "plan": "Work out a protocol's numbers before a job asks for them.",
+    "retention": "Delete records of rounds that ended long ago, and show the receipts.",
+    "doctor": "Something is wrong? Check a party's set-up and say what to do.",
 }
 _MODULES: Final = {
     "demo": ("secagg.cli.demo", "demo"),
@@ -31,6 +33,7 @@ _MODULES: Final = {
     "round": ("secagg.cli.round", "app"),
     "client": ("secagg.cli.client", "app"),
     "plan": ("secagg.cli.plan", "app"),
+    "doctor": ("secagg.cli.doctor", "doctor"),
 }
 
 HELP: Final = """Add up model updates from many clients without anyone seeing a single one.
