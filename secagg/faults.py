@@ -12,7 +12,28 @@ from itertools import count
 from typing import Final
 
 FLAG: Final = "SECAGG_TEST_FAULT"
-HOLDER_POINTS: Final[tuple[str, ...]] = ()
+HOLDER_POINTS: Final[tuple[str, ...]] = (
+    "begin.stored",
+    "begin.answering",
+    "commit.answering",
+    "deal.answering",
+    "try.answering",
+    "certify.stored",
+    "certify.answering",
+    "seed.answering",
+    "blame.answering",
+    "witness.behind",
+    "seal.stored",
+    "seal.answering",
+    "sum.stored",
+    "approve.stored",
+    "approve.answering",
+    "decrypt.answering",
+    "decrypt.stating",
+    "end.wiped",
+    "end.stored",
+    "end.answering",
+)
 """Where a key holder stores something, or is about to answer."""
 
 _point, _, _times = os.environ.get(FLAG, "").partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from secagg.demo.processes import Household, free_port
 from secagg.ids import HolderId, KeyId
-from secagg.key_holder.store import DATABASE_NAME
+from secagg.key_holder.database import DATABASE_NAME
+from secagg.key_holder.store import SUMS_NAME
 from secagg.party import Party, Role
 from secagg.tls_identity import TlsIdentity
 from tests.pki_material import COORDINATOR, Deployment, deployment
@@ -57,9 +59,11 @@ class HolderProcesses:
         for name in self.names:
             self.household.wait_for_port(name, self.ports[name])
 
-    def crash(self, name: HolderId) -> None:
+    def crash(self, name: HolderId, *, lose_sums: bool = False) -> None:
         """Kill a holder and start it again on its own files, at its own address."""
         self.household.kill(name)
+        if lose_sums:
+            shutil.rmtree(self.directory / f"{name}-data" / SUMS_NAME)
         self._launch(name)
         self.household.wait_for_port(name, self.ports[name])
 

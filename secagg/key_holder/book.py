@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from he.errors import FormatError
 from he.key_share import KeyShare
 from secagg import codec
-from secagg.errors import BusyError, MessageError, NotFoundError, SecAggError, StorageError, WrongPhaseError
+from secagg.errors import BusyError, MessageError, NotFoundError, SecAggError, StorageError
 from secagg.ids import Digest, HolderId, KeyId
 from secagg.key_holder.contributions import SumOfC1
+from secagg.key_holder.held_round import HeldRound, Limits
 from secagg.key_holder.store import HolderStore, StoredShare
 from secagg.key_holder.vault import ShareVault
 from secagg.plan import CeremonyPlan
@@ -29,70 +29,24 @@ from secagg.roles.key_holder.events import CeremonyEnded, SealShare
 from secagg.roles.key_holder.opening import (
     DestroyShare,
     Expired,
+    KeepSum,
+    OpeningEffect,
     OpeningEvent,
+    OpeningPhase,
     OpeningState,
     OpeningStep,
     RecordInLedger,
     RecordRoster,
     RoundEnded,
 )
-from secagg.roles.key_holder.state import CeremonyState, Ended
+from secagg.roles.key_holder.state import Ended
 
 EXPIRY_RETRY_SECONDS: Final = 5.0
+FINISH_SECONDS: Final = 10.0
+"""How long a step that stores something may go on after its caller went away and the service ends."""
 
 _log: Final = structlog.get_logger("secagg.key_holder")
 T = TypeVar("T")
-
-
-@dataclass(kw_only=True)
-class HeldRound:
-    """One ceremony and, once it is certified, the use of its key.
-
-    Attributes:
-        ceremony_digest: which ceremony.
-        begun_at, expires_at: seconds since the epoch.
-        ceremony: where the ceremony stands; `Ended` after a restart, when only the key is left of it.
-        opening: the use of the key, once it is certified.
-        share: this holder's share of the key, until it is destroyed.
-        total: the sum of c1 that was approved.
-        stepping: held for one step of either machine.
-        approving: held while contributions are read.
-    """
-
-    ceremony_digest: Digest
-    begun_at: float
-    expires_at: float
-    ceremony: CeremonyState
-    opening: OpeningState | None = None
-    share: KeyShare | None = field(default=None, repr=False)
-    total: SumOfC1 | None = None
-    stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    approving: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def key(self) -> OpeningState:
-        """The use of the key; `WrongPhaseError` before it is certified."""
-        if self.opening is None:
-            raise WrongPhaseError("this key is not certified")
-        return self.opening
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How much a key holder takes on.
-
-    Attributes:
-        max_rounds: rounds under way at a time.
-        max_sums: sums in memory at a time.
-        max_round_seconds: the longest life of a round.
-        slack_seconds: how long after its last deadline a share is kept: clocks differ, and the coordinator's own end may
-            be on its way.
-    """
-
-    max_rounds: int
-    max_sums: int
-    max_round_seconds: float
-    slack_seconds: float = 60.0
 
 
 class RoundBook:
@@ -128,6 +82,7 @@ class RoundBook:
         self._executor = executor
         self._rounds: dict[Digest, HeldRound] = {}
         self._changed = asyncio.Event()
+        self._steps: set[asyncio.Task[Any]] = set()
 
     @property
     def rounds(self) -> tuple[HeldRound, ...]:
@@ -148,7 +103,9 @@ class RoundBook:
         for held in self._rounds.values():
             if held.share is not None and held.opening is not None and held.opening.key_id == key_id:
                 return held
-        advice = "It was destroyed after its round, or never made here; a new round makes a new key"
+        advice = (
+            "It was destroyed after its round, given up in a restore, or never made here; a new round makes a new key"
+        )
         raise NotFoundError("this key holder has no share of that key", next_step=advice)
 
     def hold(self, held: HeldRound) -> None:
@@ -160,11 +117,29 @@ class RoundBook:
 
     def drop(self, held: HeldRound) -> None:
         """Forget a round of which nothing is to be kept."""
-        self._rounds.pop(held.ceremony_digest, None)
+        if self._rounds.get(held.ceremony_digest) is held:
+            del self._rounds[held.ceremony_digest]
 
     def run(self, function: Callable[..., T], *arguments: object) -> Awaitable[T]:
         """Compute or store something off the event loop."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    def to_end(self, step: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """Take a step to its end even if its caller goes away: what was stored must be known here, for who asks again."""
+        task = asyncio.ensure_future(step)
+        self._steps.add(task)
+        task.add_done_callback(self._settled)
+        return asyncio.shield(task)
+
+    def _settled(self, step: asyncio.Task[Any]) -> None:
+        self._steps.discard(step)
+        if not step.cancelled():
+            step.exception()  # looked at here, since whoever asked may be gone
+
+    async def finish(self) -> None:
+        """Wait until no step is under way, 10 s at the most."""
+        if self._steps:
+            await asyncio.wait(self._steps, timeout=FINISH_SECONDS)
 
     async def seal(self, held: HeldRound, effect: SealShare) -> None:
         """Put a share on disk, sealed, and hold it; its life is that of the round from now on."""
@@ -184,12 +159,15 @@ class RoundBook:
         self._changed.set()
 
     async def restore(self) -> int:
-        """Take up the shares that lie on disk; destroy those that expired; return how many are in use."""
-        for stored in await self.run(self.store.shares):
-            if stored.expires_at <= self.clock():
+        """Take up the shares and sums that lie on disk; destroy those that expired; return how many shares are in use."""
+        shares = await self.run(self.store.shares)
+        await self.run(self.store.sums.sweep, {stored.key_id for stored in shares})
+        for stored in shares:
+            if stored.expires_at <= self.clock() or stored.wiped:
                 await self.run(self.store.destroy_share, stored.key_id)
             else:
                 await self._restore_share(stored)
+        await self._purge()
         return self.shares
 
     async def _restore_share(self, stored: StoredShare) -> None:
@@ -202,13 +180,16 @@ class RoundBook:
     def _opened(self, stored: StoredShare) -> HeldRound:
         plan: CeremonyPlan = codec.ceremony_plan_from_bytes(stored.ceremony_plan)
         data = self._vault.open(stored.sealed_share, _sealing_context(stored.key_id, stored.ceremony_digest))
+        digest, approved = self.store.sum_digest(stored.key_id), self.store.approval(stored.key_id)
+        total = None if digest is None else self.store.sums.find(stored.key_id, plan.parameters, digest)
         state = OpeningState(
             holder=self.holder,
             policy=self.policy,
             ceremony=plan,
             key_id=stored.key_id,
+            phase=OpeningPhase.CERTIFIED if total is None else OpeningPhase.APPROVED,
             roster=self.store.roster(stored.key_id),
-            approved=self.store.approval(stored.key_id),
+            approved=approved,
         )
         return HeldRound(
             ceremony_digest=stored.ceremony_digest,
@@ -217,27 +198,40 @@ class RoundBook:
             ceremony=Ended(),
             opening=state,
             share=KeyShare.from_bytes(plan.parameters, data),
+            total=total,
         )
 
     async def open_step(self, held: HeldRound, event: OpeningEvent, *, total: SumOfC1 | None = None) -> OpeningStep:
         """Take one step of the use of a key; its effects on disk are done when this returns."""
+        return await self.to_end(self._open_step(held, event, total))
+
+    async def _open_step(self, held: HeldRound, event: OpeningEvent, total: SumOfC1 | None) -> OpeningStep:
         async with held.stepping:
-            taken: OpeningStep = await self.run(opening.step, held.key, event)
-            for effect in taken.effects:
-                if isinstance(effect, RecordRoster | RecordInLedger):
-                    await self._record(effect)
-                elif isinstance(effect, DestroyShare):
-                    await self._destroy(held, effect.key_id)
-            held.opening = taken.state
-            held.total = total or held.total
+            return await self._take(held, event, total)
+
+    async def _take(self, held: HeldRound, event: OpeningEvent, total: SumOfC1 | None = None) -> OpeningStep:
+        taken: OpeningStep = await self.run(opening.step, held.key, event)
+        for effect in taken.effects:
+            await self._carry_out(held, effect, total)
+        held.opening = taken.state
         return taken
 
-    async def _record(self, effect: RecordRoster | RecordInLedger) -> None:
-        at = self.clock()
+    async def _carry_out(self, held: HeldRound, effect: OpeningEffect, total: SumOfC1 | None) -> None:
+        if isinstance(effect, KeepSum) and total is not None:
+            held.total = await self.run(self.store.sums.keep, effect.key_id, total)
+        elif isinstance(effect, RecordRoster | RecordInLedger):
+            await self._record(held, effect)
+        elif isinstance(effect, DestroyShare):
+            await self._destroy(held, effect.key_id)
+
+    async def _record(self, held: HeldRound, effect: RecordRoster | RecordInLedger) -> None:
+        at, store, key_id = self.clock(), self.store, effect.key_id
         if isinstance(effect, RecordRoster):
-            await self.run(lambda: self.store.record_roster(effect.key_id, effect.roster_digest, at=at))
+            roster = effect.roster_digest
+            await self.run(lambda: store.record_roster(key_id, roster, at=at))
         else:
-            await self.run(lambda: self.store.record_approval(effect.key_id, effect.request_digest, at=at))
+            request, kept = effect.request_digest, None if held.total is None else held.total.digest
+            await self.run(lambda: store.record_approval(key_id, request, at=at, sum_digest=kept))
 
     async def _destroy(self, held: HeldRound, key_id: KeyId) -> None:
         held.share = held.total = None
@@ -247,13 +241,27 @@ class RoundBook:
     async def end(self, ceremony_digest: Digest, event: RoundEnded | Expired) -> None:
         """End a round wherever it stands; its share is destroyed. A round that is not held is over already."""
         held = self._rounds.get(ceremony_digest)
-        if held is None:
-            return
-        if held.opening is not None:
-            await self.open_step(held, event)
+        if held is not None:
+            await self.to_end(self._end(held, event))
+
+    async def _end(self, held: HeldRound, event: RoundEnded | Expired) -> None:
         async with held.stepping:
+            if held.opening is not None:
+                await self._take(held, event)
             held.ceremony = ceremony.step(held.ceremony, CeremonyEnded()).state
         self.drop(held)
+        await self._purge()
+
+    async def _purge(self) -> None:
+        """Drop what the ledger says of keys that are long gone; what cannot be dropped now can be later."""
+        before = self.clock() - self.limits.retention_seconds
+        try:
+            purged = await self.run(lambda: self.store.purge(before=before))
+        except StorageError as error:
+            _log.warning("the ledger could not be purged", cause=str(error))
+        else:
+            if purged:
+                _log.info("ledger purged", keys=purged)
 
     async def expire_for_ever(self) -> None:
         """End every round when its time is over, until this is cancelled."""

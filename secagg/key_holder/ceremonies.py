@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 
-from secagg.errors import NotFoundError, PolicyError
+from secagg.errors import ConflictError, NotFoundError, PolicyError, SecAggError
 from secagg.ids import NONCE_BYTES, Digest
-from secagg.key_holder.book import HeldRound, RoundBook
+from secagg.key_holder.book import RoundBook
+from secagg.key_holder.held_round import HeldRound
+from secagg.key_holder.store import BEGUN_BEFORE, NEXT_ATTEMPT
 from secagg.plan import CeremonyPlan
 from secagg.roles.key_holder import ceremony
 from secagg.roles.key_holder.events import (
@@ -17,7 +19,7 @@ from secagg.roles.key_holder.events import (
     Reply,
     SealShare,
 )
-from secagg.roles.key_holder.state import New
+from secagg.roles.key_holder.state import Ended, New
 
 
 class Ceremonies:
@@ -35,7 +37,12 @@ class Ceremonies:
             PlanError: this holder is not one of the plan's.
             ConflictError: the ceremony was begun before this process started.
         """
+        return await self._book.to_end(self._begin(plan))
+
+    async def _begin(self, plan: CeremonyPlan) -> Reply:
         held = self._book.find(plan.digest) or self._new_round(plan)
+        if isinstance(held.ceremony, Ended):
+            raise ConflictError(BEGUN_BEFORE, next_step=NEXT_ATTEMPT)
         self._book.hold(held)
         try:
             return await self._step(held, BeginCeremony(plan=plan, seed=secrets.token_bytes(NONCE_BYTES)))
@@ -56,11 +63,22 @@ class Ceremonies:
         )
 
     async def step(self, ceremony_digest: Digest, event: CeremonyEvent) -> Reply:
-        """Take one step of a ceremony and return what is to be signed; raises what the machine raises."""
+        """Take one step of a ceremony and return what is to be signed.
+
+        Raises:
+            NotFoundError: it was never begun here.
+            ConflictError: it was lost in a restart, or is over.
+            he.errors.HEError, SecAggError: as the machine says.
+        """
         held = self._book.find(ceremony_digest)
-        if held is None:
-            raise NotFoundError("this key holder has no such ceremony", next_step="Begin it first, or a new attempt")
-        return await self._step(held, event)
+        if held is None or isinstance(held.ceremony, Ended):
+            raise await self._absence(ceremony_digest)
+        return await self._book.to_end(self._step(held, event))
+
+    async def _absence(self, ceremony_digest: Digest) -> SecAggError:
+        if await self._book.run(self._book.store.was_begun, ceremony_digest):
+            return ConflictError(BEGUN_BEFORE, next_step=NEXT_ATTEMPT)
+        return NotFoundError("this key holder has no such ceremony", next_step="Begin it first, or a new attempt")
 
     async def _step(self, held: HeldRound, event: CeremonyEvent) -> Reply:
         async with held.stepping:

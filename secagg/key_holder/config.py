@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from secagg.config import Address, LogSettings, PartyName, Settings, SettingsPath, load_settings
 from secagg.ids import HolderId
 from secagg.key_holder.vault import SealingSecret, secret_from_file, secret_from_passphrase
+from secagg.key_holder.witness import Witness
 from secagg.policy import HolderPolicy
 
 ENV_PREFIX: Final = "SECAGG_KEY_HOLDER_"
@@ -58,11 +59,11 @@ class PolicySettings(Settings):
 
 
 class LimitSettings(Settings):
-    """Bounds. The sum of a round of 1,000,000 values takes 24 MB of memory with ckks-4096, from approval to its end.
+    """Bounds. The sum of a round of 1,000,000 values takes 24 MB with ckks-4096.
 
     Attributes:
         rounds: rounds under way at a time.
-        sums: sums in memory at a time.
+        sums: sums at a time: in memory while they are added up, on disk from the approval to the end of the round.
         round_seconds: the longest life of a round that is accepted, and so of a share on disk.
         calls: calls at a time.
         workers: threads that compute and store.
@@ -81,7 +82,10 @@ class KeyHolderSettings(Settings):
     Attributes:
         listen: ``host:port`` that the coordinator dials.
         identity: the directory that ``secagg pki issue key-holder NAME`` made.
-        data_dir: where ledger and sealed shares stand; made with mode 0700.
+        data_dir: where ledger, sealed shares and sums stand; made with mode 0700.
+        witness_dir: a directory that exists and is not copied together with `data_dir`: what lies there tells an old copy of
+            the data from the newest. The identity's when left out.
+        retention_days: how long the ledger tells of a key that is destroyed; it names nobody.
         sealing: what seals the shares.
         coordinators: names of the coordinators that may call; empty: any that the CA certified.
         policy: the weakest plan that is served.
@@ -94,6 +98,8 @@ class KeyHolderSettings(Settings):
     listen: Address = "127.0.0.1:7444"
     identity: SettingsPath
     data_dir: SettingsPath
+    witness_dir: SettingsPath | None = None
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 365.0
     sealing: SealingSettings
     coordinators: frozenset[PartyName] = frozenset()
     policy: PolicySettings = PolicySettings()
@@ -101,6 +107,11 @@ class KeyHolderSettings(Settings):
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     metrics_listen: Address | None = None
     log: LogSettings = LogSettings()
+
+    @property
+    def witness(self) -> Witness:
+        """What counts along with the database, in another place."""
+        return Witness(self.witness_dir or self.identity)
 
 
 def load_key_holder_settings(path: Path | None) -> KeyHolderSettings:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
 
-from he.ciphertext import half_chunk_bytes
+import structlog
+
 from he.key_share import KeyShare
 from he.partial import answer_block
 from he.residues import residues_to_bytes
-from secagg.errors import BusyError, WrongPhaseError
+from secagg.errors import BusyError, StorageError, WrongPhaseError
+from secagg.faults import reach
 from secagg.ids import Digest
-from secagg.key_holder.book import HeldRound, RoundBook
-from secagg.key_holder.contributions import ContributionReader, SumOfC1
+from secagg.key_holder.book import RoundBook
+from secagg.key_holder.contributions import ContributionReader
+from secagg.key_holder.held_round import HeldRound
+from secagg.key_holder.sums import SumReader, blocks_of
 from secagg.messages.round import Approval, PartialStatement, RosterSeal
 from secagg.roles.key_holder.opening import (
+    ASK_AGAIN,
+    NO_SUM,
     ApprovalAsked,
     ApprovalOffered,
     DecryptionAsked,
@@ -23,10 +29,11 @@ from secagg.roles.key_holder.opening import (
     ReplyApproval,
     ReplySeal,
     RosterOffered,
+    SumLost,
 )
 from secagg.roles.key_holder.request import Request
 
-ANSWER_PART_BYTES: Final = 1 << 20
+_log: Final = structlog.get_logger("secagg.key_holder")
 
 
 class Part(Protocol):
@@ -71,7 +78,7 @@ class Openings:
 
         Raises:
             NotFoundError: this holder has no share of the key.
-            BusyError: too many sums are in memory.
+            BusyError: too many sums are kept.
             FaultyCoordinatorError, FaultyClientError, ConflictError: as the machine says; nothing is recorded.
         """
         held = self._book.of_key(request.plan.ckks.key_id)
@@ -104,7 +111,7 @@ class Openings:
             raise BusyError(f"this key holder keeps {self._book.limits.max_sums} sums at a time")
         self._reading.add(held.ceremony_digest)
 
-    async def decrypt(self, event: DecryptionAsked) -> AsyncIterator[bytes | PartialStatement]:
+    async def decrypt(self, event: DecryptionAsked) -> AsyncGenerator[bytes | PartialStatement]:
         """Yield the answer in parts of whole chunks, at most 1 MiB each, and at last the statement to sign.
 
         Raises:
@@ -113,20 +120,36 @@ class Openings:
         """
         held = self._book.of_key(event.key_id)
         await self._book.open_step(held, event)
-        digest = hashlib.sha256()
-        share, total = held.share, held.total
-        if share is None or total is None:
+        share = held.share
+        if share is None:
             raise WrongPhaseError("the share of this key was destroyed")
-        for start, stop in _blocks(total):
-            data = await self._book.run(_answer, share, total, start, stop)
-            digest.update(data)
-            yield data
+        reader = await self._opened(held)
+        digest = hashlib.sha256()
+        try:
+            for start, stop in blocks_of(share.parameters):
+                data = await self._book.run(_answer, share, reader, start, stop)
+                digest.update(data)
+                reach("decrypt.answering")
+                yield data
+        finally:
+            reader.close()
         yield PartialStatement(
             key_id=event.key_id,
             request_digest=event.request_digest,
             holder=self._book.holder,
             answer_digest=Digest(digest.digest()),
         )
+
+    async def _opened(self, held: HeldRound) -> SumReader:
+        """Open the sum that was approved; one that is damaged is as good as none, and c1 has to be shown again."""
+        if held.total is None:
+            raise WrongPhaseError("the share of this key was destroyed")
+        try:
+            return await self._book.run(held.total.open)
+        except StorageError as error:
+            _log.error("a sum cannot be used", ceremony=held.ceremony_digest.hex(), cause=str(error))
+            await self._book.open_step(held, SumLost())
+            raise WrongPhaseError(NO_SUM, next_step=ASK_AGAIN) from error
 
 
 def _approval_in(effects: Sequence[OpeningEffect]) -> Approval | None:
@@ -137,11 +160,5 @@ def _read(reader: ContributionReader, part: Part) -> None:
     reader.add(contributor=part.contributor, first_chunk=part.first_chunk, data=part.data)
 
 
-def _blocks(total: SumOfC1) -> list[tuple[int, int]]:
-    chunks = total.parameters.chunks
-    step = max(1, ANSWER_PART_BYTES // half_chunk_bytes(total.parameters))
-    return [(start, min(start + step, chunks)) for start in range(0, chunks, step)]
-
-
-def _answer(share: KeyShare, total: SumOfC1, start: int, stop: int) -> bytes:
-    return residues_to_bytes(answer_block(share, total.block(start, stop)))
+def _answer(share: KeyShare, reader: SumReader, start: int, stop: int) -> bytes:
+    return residues_to_bytes(answer_block(share, reader.block(start, stop)))

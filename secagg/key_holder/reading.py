@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from secagg import codec
-from secagg.errors import MessageError
+from secagg.errors import MessageError, UnreachableError
 from secagg.identity import TrustRoot
 from secagg.ids import DIGEST_BYTES, Digest, KeyId
 from secagg.messages.ceremony import Hello, KeyCommitment, SeedOpening
@@ -28,6 +29,10 @@ from secagg.wire.v1 import ceremony_pb2
 from secagg.wire.v1 import key_holder_service_pb2 as wire
 
 MAX_STREAMED_DEALINGS: Final = 9
+SILENCE_SECONDS: Final = 60.0
+"""How long a caller may leave a stream without a message."""
+
+T = TypeVar("T")
 
 
 def digest_of(data: bytes, what: str) -> Digest:
@@ -110,6 +115,21 @@ class RequestReader:
             request_digest=digest_of(request.request_digest, "request_digest"),
             approvals=codec.authenticate_all(request.approvals, Approval, trust=self.trust, at=self.now()),
         )
+
+
+async def within_limit(requests: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield what comes; raise `UnreachableError` when nothing comes for 60 s, so that a stream without an end holds no place."""
+    iterator = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                request = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            reason = f"it sent nothing for {SILENCE_SECONDS:g} s in the middle of a call"
+            raise UnreachableError("the coordinator", reason, next_step="Make the call again") from None
+        yield request
 
 
 async def read_dealings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, Float, LargeBinary, MetaData, Table
+from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, Table
 
 METADATA: Final = MetaData()
 
@@ -14,6 +14,14 @@ SEALING: Final = Table(
     Column("salt", LargeBinary, primary_key=True),
     # A constant under the sealing key: tells a wrong passphrase before it makes a share unreadable.
     Column("proof", LargeBinary, nullable=False),
+)
+
+STORE: Final = Table(
+    "store",
+    METADATA,
+    Column("store_id", LargeBinary, primary_key=True),
+    # Counts every change. A witness in another directory counts along, so that an old copy is known when it comes back.
+    Column("generation", Integer, nullable=False),
 )
 
 CEREMONIES: Final = Table(
@@ -48,4 +56,12 @@ LEDGER: Final = Table(
     Column("key_id", LargeBinary, primary_key=True),
     Column("request_digest", LargeBinary, nullable=False),
     Column("approved_at", Float, nullable=False),
+)
+
+# Which file holds the sum of c1 that was approved of; the row goes with the share.
+SUMS: Final = Table(
+    "sums",
+    METADATA,
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("sum_digest", LargeBinary, nullable=False),
 )

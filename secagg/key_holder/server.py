@@ -18,17 +18,20 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from secagg.identity import Role
+from secagg.identity_keeper import followed
 from secagg.ids import HolderId
 from secagg.key_holder.access_table import ACCESS, HEALTH_SERVICE, KEY_HOLDER_SERVICE, REFLECTION_SERVICE
-from secagg.key_holder.book import Limits, RoundBook
+from secagg.key_holder.book import RoundBook
+from secagg.key_holder.claim import Claim
 from secagg.key_holder.config import KeyHolderSettings
+from secagg.key_holder.held_round import Limits
 from secagg.key_holder.metrics import KeyHolderMetrics
 from secagg.key_holder.reading import RequestReader
 from secagg.key_holder.service import KeyHolderServicer
 from secagg.key_holder.store import HolderStore
 from secagg.key_holder.vault import SealingSecret
 from secagg.metrics_server import MetricsServer
-from secagg.transport import RoleInterceptor, TlsIdentity, bind_port, server_options
+from secagg.transport import RoleInterceptor, bind_port, server_options
 from secagg.wire.v1.key_holder_service_pb2_grpc import add_KeyHolderServiceServicer_to_server
 
 _WATCHED: Final = ("", KEY_HOLDER_SERVICE)
@@ -46,7 +49,8 @@ class KeyHolderServer:
         clock: seconds since the epoch.
 
     Raises:
-        ConfigError: the port is in use, a file is missing, or the passphrase or key file is not the database's.
+        ConfigError: the port is in use, a file is missing, the passphrase or key file is not the database's, another process
+            uses the data directory, or what lies there is an old copy.
         CertificateError: the holder's own certificate does not hold.
         StorageError: the database cannot be opened.
     """
@@ -54,13 +58,15 @@ class KeyHolderServer:
     def __init__(self, settings: KeyHolderSettings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
-        self._identity = TlsIdentity.load(settings.identity, at=self._now(), expect_role=Role.KEY_HOLDER)
+        self._identity = followed(settings.identity, at=self._now(), expect_role=Role.KEY_HOLDER)
         secret = settings.sealing.secret()
         self._executor = ThreadPoolExecutor(max_workers=settings.limits.workers, thread_name_prefix="key-holder")
-        self._store = HolderStore.open(settings.data_dir)
+        self._claim = Claim(settings.data_dir)
+        self._store: HolderStore | None = None
         self._expiring: asyncio.Task[None] | None = None
         try:
-            self._book = self._make_book(secret)
+            self._store = HolderStore.open(settings.data_dir, settings.witness)
+            self._book = self._make_book(self._store, secret)
             self._assemble()
         except BaseException:
             self._close()
@@ -69,14 +75,19 @@ class KeyHolderServer:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
-    def _make_book(self, secret: SealingSecret) -> RoundBook:
+    def _make_book(self, store: HolderStore, secret: SealingSecret) -> RoundBook:
         limits = self._settings.limits
         return RoundBook(
             holder=HolderId(self._identity.party.name),
             policy=self._settings.policy.policy(),
-            limits=Limits(max_rounds=limits.rounds, max_sums=limits.sums, max_round_seconds=limits.round_seconds),
-            store=self._store,
-            vault=self._store.vault(secret),
+            limits=Limits(
+                max_rounds=limits.rounds,
+                max_sums=limits.sums,
+                max_round_seconds=limits.round_seconds,
+                retention_seconds=self._settings.retention_days * 86_400.0,
+            ),
+            store=store,
+            vault=store.vault(secret),
             executor=self._executor,
             clock=self._clock,
         )
@@ -134,6 +145,7 @@ class KeyHolderServer:
         _log.info("key holder draining", grace_seconds=grace_seconds)
         await self._set_health(_NOT_SERVING)
         await self._server.stop(grace_seconds)
+        await self._book.finish()
         if self._expiring is not None:
             self._expiring.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -149,7 +161,9 @@ class KeyHolderServer:
 
     def _close(self) -> None:
         self._executor.shutdown(wait=True)
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
+        self._claim.release()
 
 
 async def serve(settings: KeyHolderSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -12,12 +13,13 @@ from google.protobuf.message import Message
 
 from secagg import codec
 from secagg.errors import NotAllowedError
+from secagg.faults import reach
 from secagg.identity import Party, Signer
 from secagg.key_holder.book import RoundBook
 from secagg.key_holder.ceremonies import Ceremonies
 from secagg.key_holder.metrics import KeyHolderMetrics
 from secagg.key_holder.openings import Openings
-from secagg.key_holder.reading import RequestReader, digest_of, read_dealings, read_header, read_parts
+from secagg.key_holder.reading import RequestReader, digest_of, read_dealings, read_header, read_parts, within_limit
 from secagg.key_holder.repeats import RequestIds
 from secagg.roles.key_holder.events import CeremonyEvent, Reply
 from secagg.roles.key_holder.opening import RoundEnded
@@ -73,6 +75,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self._admit(request.request_id, request)
         plan = await self._book.run(self._reader.plan, request)
         answer = await self._signed(await self._ceremonies.begin(plan))
+        reach("begin.answering")
         _log.info("ceremony begun", ceremony=plan.digest.hex(), job=plan.spec.job, round=plan.round)
         return wire.BeginCeremonyResponse(hello=answer.signed)
 
@@ -81,6 +84,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self._admit(request.request_id, request)
         event = await self._book.run(self._reader.hellos, request)
         answer = await self._step(request.ceremony_digest, event)
+        reach("commit.answering")
         return wire.CommitKeyResponse(commitment=answer.signed)
 
     async def DealShares(self, request: wire.DealSharesRequest, context: Context) -> wire.DealSharesResponse:
@@ -88,6 +92,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self._admit(request.request_id, request)
         event = await self._book.run(self._reader.commitments, request)
         answer = await self._step(request.ceremony_digest, event)
+        reach("deal.answering")
         sealed = [
             ceremony_pb2.SealedDealing(receiver=receiver, sealed=part) for receiver, part in answer.reply.sealed.items()
         ]
@@ -98,10 +103,11 @@ class KeyHolderServicer(KeyHolderServiceServicer):
     ) -> wire.TryKeyResponse:
         """Step 4.5."""
         self._check_caller()
-        first, bundles, content = await read_dealings(request_iterator)
+        first, bundles, content = await read_dealings(within_limit(request_iterator))
         self._admit(first.request_id, content)
         event = await self._book.run(self._reader.dealings, bundles)
         answer = await self._step(first.ceremony_digest, event)
+        reach("try.answering")
         return wire.TryKeyResponse(trial=ceremony_pb2.TrialBundle(trial=answer.signed, answer=answer.reply.attachment))
 
     async def CertifyKey(self, request: wire.CertifyKeyRequest, context: Context) -> wire.CertifyKeyResponse:
@@ -109,6 +115,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self._admit(request.request_id, request)
         event = await self._book.run(self._reader.trials, request)
         answer = await self._step(request.ceremony_digest, event)
+        reach("certify.answering")
         _log.info("key certified", ceremony=request.ceremony_digest.hex())
         return wire.CertifyKeyResponse(statement=answer.signed, b=answer.reply.attachment)
 
@@ -117,6 +124,7 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         self._admit(request.request_id, request)
         event = await self._book.run(self._reader.failed_trials, request)
         answer = await self._step(request.ceremony_digest, event)
+        reach("seed.answering")
         _log.warning("key is dead, its randomness was opened", ceremony=request.ceremony_digest.hex())
         return wire.OpenSeedResponse(opening=answer.signed)
 
@@ -125,10 +133,11 @@ class KeyHolderServicer(KeyHolderServiceServicer):
     ) -> wire.LayBlameResponse:
         """Step 4.8."""
         self._check_caller()
-        first, bundles, content = await read_dealings(request_iterator)
+        first, bundles, content = await read_dealings(within_limit(request_iterator))
         self._admit(first.request_id, content)
         event = await self._book.run(self._reader.blame, cast("wire.LayBlameRequest", first), bundles)
         answer = await self._step(first.ceremony_digest, event)
+        reach("blame.answering")
         return wire.LayBlameResponse(verdict=answer.signed)
 
     async def SealRoster(self, request: wire.SealRosterRequest, context: Context) -> wire.SealRosterResponse:
@@ -137,36 +146,44 @@ class KeyHolderServicer(KeyHolderServiceServicer):
         event = await self._book.run(self._reader.roster, request)
         seal = await self._openings.seal(event)
         _log.info("roster sealed", key=seal.key_id.hex(), roster=seal.roster_digest.hex())
-        return wire.SealRosterResponse(seal=await self._sign(seal))
+        signed = await self._sign(seal)
+        reach("seal.answering")
+        return wire.SealRosterResponse(seal=signed)
 
     async def Approve(
         self, request_iterator: AsyncIterator[wire.ApproveRequest], context: Context
     ) -> wire.ApproveResponse:
         """Steps 6.1 and 6.2."""
         self._check_caller()
-        requests = aiter(request_iterator)
+        requests = within_limit(request_iterator)
         header = await read_header(requests)
         self._admit(header.request_id, header)
         request = await self._book.run(self._reader.request, header)
         approval = await self._openings.approve(request, self._counted(read_parts(requests)))
         _log.info("approved", key=approval.key_id.hex(), request=approval.request_digest.hex())
-        return wire.ApproveResponse(approval=await self._sign(approval))
+        signed = await self._sign(approval)
+        reach("approve.answering")
+        return wire.ApproveResponse(approval=signed)
 
     async def Decrypt(self, request: wire.DecryptRequest, context: Context) -> AsyncIterator[wire.DecryptResponse]:
         """Steps 6.3 and 6.4."""
         self._admit(request.request_id, request)
         event = await self._book.run(self._reader.decryption, request)
-        async for part in self._openings.decrypt(event):
-            if isinstance(part, bytes):
-                yield wire.DecryptResponse(data=part)
-            else:
-                yield wire.DecryptResponse(statement=await self._sign(part))
+        async with aclosing(self._openings.decrypt(event)) as parts:
+            async for part in parts:
+                if isinstance(part, bytes):
+                    yield wire.DecryptResponse(data=part)
+                else:
+                    statement = await self._sign(part)
+                    reach("decrypt.stating")
+                    yield wire.DecryptResponse(statement=statement)
         _log.info("answered", key=event.key_id.hex(), request=event.request_digest.hex())
 
     async def EndRound(self, request: wire.EndRoundRequest, context: Context) -> wire.EndRoundResponse:
         """Step 6.6."""
         self._admit(request.request_id, request)
         await self._book.end(digest_of(request.ceremony_digest, "ceremony_digest"), RoundEnded())
+        reach("end.answering")
         return wire.EndRoundResponse()
 
     def _check_caller(self) -> Party:

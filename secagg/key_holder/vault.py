@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from sqlalchemy import Connection, insert, select
 
 from secagg.atomic_files import PRIVATE_FILE_MODE, write_atomically
 from secagg.errors import ConfigError, StorageError
+from secagg.key_holder.schema import SEALING
 
 SALT_BYTES: Final = 16
 KEY_FILE_BYTES: Final = 32
@@ -22,6 +24,7 @@ MIN_PASSPHRASE_CHARACTERS: Final = 12
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _OTHERS_MAY_USE_BITS: Final = 0o077
+_PROOF: Final = b"secagg/v1/share-sealing-proof"
 _FILE_INFO: Final = b"secagg/v1/share-sealing-key"
 # 64 MiB and about 0.2 s: once at start, and as often as somebody guesses.
 _SCRYPT_COST: Final = 1 << 16
@@ -95,3 +98,24 @@ class ShareVault:
     def __repr__(self) -> str:
         """Show nothing of the key."""
         return "ShareVault()"
+
+
+def vault_in(connection: Connection, secret: SealingSecret) -> ShareVault:
+    """Return the vault of a database; it is made with the database's first secret.
+
+    Raises:
+        ConfigError: the secret is not the one that its shares were sealed with.
+    """
+    row = connection.execute(select(SEALING.c.salt, SEALING.c.proof)).first()
+    if row is None:
+        salt = secrets.token_bytes(SALT_BYTES)
+        vault = ShareVault(secret.key(salt))
+        connection.execute(insert(SEALING).values(salt=salt, proof=vault.seal(b"", _PROOF)))
+        return vault
+    vault = ShareVault(secret.key(row.salt))
+    try:
+        vault.open(row.proof, _PROOF)
+    except StorageError:
+        advice = "Give the passphrase or key file of the first start"
+        raise ConfigError("the passphrase or key file is not this database's", next_step=advice) from None
+    return vault

@@ -8,7 +8,8 @@ import pytest
 
 from secagg.errors import ConflictError
 from secagg.ids import Digest, HolderId, KeyId
-from secagg.key_holder.book import HeldRound, Limits, RoundBook
+from secagg.key_holder.book import RoundBook
+from secagg.key_holder.held_round import HeldRound, Limits
 from secagg.key_holder.store import HolderStore
 from secagg.key_holder.vault import ShareVault
 from secagg.policy import HolderPolicy

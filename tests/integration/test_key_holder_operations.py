@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -26,28 +23,22 @@ from secagg.errors import (
     UsageError,
     WrongPhaseError,
 )
-from secagg.ids import HolderId, JobId
+from secagg.ids import JobId
 from secagg.key_holder.server import KeyHolderServer
-from secagg.messages.ceremony import DealingBundle, Trial, TrialBundle
-from secagg.messages.signed import Authenticated
+from secagg.messages.ceremony import DealingBundle
 from secagg.party import Party, Role
 from secagg.policy import HolderPolicy
-from secagg.roles.key_holder import ceremony
 from secagg.roles.key_holder.events import (
     BeginCeremony,
-    CeremonyEvent,
     CommitmentsReceived,
-    DealingsReceived,
     HellosReceived,
-    Reply,
     SeedAsked,
 )
-from secagg.roles.key_holder.state import CeremonyState, New
-from secagg.tls_identity import TlsIdentity
+from secagg.roles.key_holder.state import New
 from secagg.transport import error_from_rpc, open_channel
 from secagg.wire.v1 import key_holder_service_pb2 as pb
 from secagg.wire.v1.key_holder_service_pb2_grpc import KeyHolderServiceStub
-from tests.holder_material import ceremony_plan, with_changes
+from tests.holder_material import ceremony_plan
 from tests.key_holder_house import (
     EAST,
     HOLDERS,
@@ -62,6 +53,7 @@ from tests.key_holder_house import (
     party,
     refused,
 )
+from tests.lying_holder import Liar, for_receiver, lying_trial
 from tests.pki_material import OPERATOR, deployment
 
 
@@ -82,9 +74,47 @@ async def test_a_restarted_holder_goes_on_and_keeps_to_its_ledger(house: House) 
     await house.stop(NORTH)
     await house.start(NORTH)
     opening.pool = house.pool()
+    assert await opening.decrypt(NORTH, approvals) == before
+    assert (await opening.approve(NORTH, [])).message == approvals[0].message
+
+
+@pytest.mark.parametrize("loss", ["gone", "altered", "short"])
+async def test_a_sum_that_is_lost_is_shown_again_and_never_answered_from(house: House, loss: str) -> None:
+    opening = await opening_of(house)
+    approvals = [await opening.approve(holder) for holder in HOLDERS]
+    before = await opening.decrypt(NORTH, approvals)
+    lose(house.directory / NORTH / "sums", loss)
     await refused(opening.decrypt(NORTH, approvals), WrongPhaseError)
     assert (await opening.approve(NORTH)).message == approvals[0].message
     assert await opening.decrypt(NORTH, approvals) == before
+    await house.stop(NORTH)
+    lose(house.directory / NORTH / "sums", loss)
+    await house.start(NORTH)
+    opening.pool = house.pool()
+    await refused(opening.decrypt(NORTH, approvals), WrongPhaseError)
+    assert (await opening.approve(NORTH)).message == approvals[0].message
+    assert await opening.decrypt(NORTH, approvals) == before
+
+
+def lose(directory: Path, loss: str) -> None:
+    (path,) = directory.iterdir()
+    content = path.read_bytes()
+    if loss == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-4] if loss == "short" else bytes([content[0] ^ 1]) + content[1:])
+
+
+async def test_a_sum_lies_on_disk_for_its_owner_alone_and_goes_with_the_round(house: House) -> None:
+    opening = await opening_of(house)
+    await opening.approve(NORTH)
+    directory = house.directory / NORTH / "sums"
+    (path,) = directory.iterdir()
+    parameters = opening.plan.parameters
+    assert path.stat().st_size == 4 * parameters.chunks * len(parameters.data_primes) * parameters.degree
+    assert (directory.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+    await opening.pool.calls[NORTH].end_round(opening.ceremony, timeout_seconds=SECONDS)
+    assert list(directory.iterdir()) == []
 
 
 async def test_a_restart_after_the_deadlines_destroys_the_share(house: House) -> None:
@@ -216,24 +246,6 @@ async def test_another_key_file_does_not_open_the_shares(house: House) -> None:
         KeyHolderServer(house.settings(NORTH, sealing=sealing))
 
 
-@dataclass
-class Liar:
-    """A key holder that the test plays: the real machine, an own signature, and a lie."""
-
-    identity: TlsIdentity
-    state: CeremonyState
-
-    def step(self, event: CeremonyEvent) -> Reply:
-        taken = ceremony.step(self.state, event)
-        self.state = taken.state
-        reply = taken.effects[-1]
-        assert isinstance(reply, Reply)
-        return reply
-
-    def say(self, event: CeremonyEvent) -> Authenticated[Any]:
-        return authenticated(self.identity, self.step(event).message)
-
-
 async def test_a_dead_key_names_its_liar_over_the_wire(house: House) -> None:
     plan = ceremony_plan(SPEC)
     calls = [house.pool().calls[holder] for holder in (NORTH, EAST)]
@@ -265,19 +277,6 @@ async def test_a_dead_key_names_its_liar_over_the_wire(house: House) -> None:
         verdict = await one.lay_blame(plan.digest, openings, dealings, timeout_seconds=SECONDS)
         assert verdict.message.liars == (SOUTH,)
         await refused(one.certify_key(plan.digest, trials, timeout_seconds=SECONDS), WrongPhaseError)
-
-
-def for_receiver(dealings: Sequence[DealingBundle], receiver: HolderId) -> tuple[DealingBundle, ...]:
-    return tuple(replace(one, sealed={receiver: one.sealed[receiver]}) for one in dealings)
-
-
-def lying_trial(liar: Liar, dealings: tuple[DealingBundle, ...]) -> TrialBundle:
-    reply = liar.step(DealingsReceived(dealings=dealings))
-    answer = reply.attachment[:-1] + bytes([reply.attachment[-1] ^ 1])
-    assert isinstance(reply.message, Trial)
-    trial = replace(reply.message, answer_digest=hashlib.sha256(answer).digest())
-    liar.state = with_changes(liar.state, trial=trial, answer=answer)
-    return TrialBundle(trial=authenticated(liar.identity, trial), answer=answer)
 
 
 def test_a_job_of_these_tests_is_a_small_one() -> None:

@@ -85,6 +85,31 @@ async def test_the_end_destroys_the_share_and_keeps_the_ledger(house: House) -> 
     await refused(opening.pool.calls[NORTH].begin_ceremony(plan, timeout_seconds=SECONDS), ConflictError)
 
 
+async def test_nothing_on_disk_names_anybody_once_the_round_is_over(house: House) -> None:
+    opening = await opening_of(house)
+    await opening.approve(NORTH)
+    names = (b"alice", b"bob", *(holder.encode() for holder in HOLDERS), SPEC.job.encode())
+    assert any(name in content_of(house) for name in names)
+    await opening.pool.calls[NORTH].end_round(opening.ceremony, timeout_seconds=SECONDS)
+    await house.stop(NORTH)
+    assert not any(name in content_of(house) for name in names)
+
+
+def content_of(house: House) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((house.directory / NORTH).rglob("*")) if path.is_file())
+
+
+async def test_the_ledger_forgets_a_key_when_it_is_told_to(house: House) -> None:
+    await house.stop(NORTH)
+    await house.start(NORTH, retention_days=0)
+    opening = await opening_of(house)
+    await opening.approve(NORTH)
+    assert opening.recorded(NORTH) == opening.digest
+    await opening.pool.calls[NORTH].end_round(opening.ceremony, timeout_seconds=SECONDS)
+    assert opening.recorded(NORTH) is None
+    await refused(opening.approve(NORTH), NotFoundError)
+
+
 async def test_a_share_on_disk_is_sealed(house: House) -> None:
     opening = await opening_of(house)
     store = house.stored(NORTH)

@@ -184,6 +184,10 @@ async def test_the_ledger_outlives_a_crash(approved: LyingCoordinator) -> None:
     approvals = await approved.approve_all(first)
     before = await approved.decrypt(NORTH, digest_of(first), approvals)
     approved.holders.crash(NORTH)
+    with pytest.raises(ConflictError, match=SECOND_SET):
+        await approved.decrypt(NORTH, digest_of(other), approvals)
+    assert await approved.decrypt(NORTH, digest_of(first), approvals) == before
+    approved.holders.crash(NORTH, lose_sums=True)
     for request in (first, other):
         with pytest.raises(WrongPhaseError, match="no sum"):
             await approved.decrypt(NORTH, digest_of(request), approvals)
@@ -196,7 +200,7 @@ async def test_the_ledger_outlives_a_crash(approved: LyingCoordinator) -> None:
 async def test_after_a_crash_other_bytes_do_not_pass_for_the_approved_set(approved: LyingCoordinator) -> None:
     request = approved.request()
     approvals = await approved.approve_all(request)
-    approved.holders.crash(NORTH)
+    approved.holders.crash(NORTH, lose_sums=True)
     with pytest.raises(FaultyCoordinatorError, match="not the one that was signed"):
         await approved.approve(
             NORTH, request, alice=approved.clients[BOB].ciphertext.c1, bob=approved.clients[ALICE].ciphertext.c1

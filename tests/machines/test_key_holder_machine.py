@@ -53,6 +53,7 @@ OPENING_MOVES: dict[type, set[OpeningPhase]] = {
     opening.ApprovalOffered: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.ApprovalAsked: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.DecryptionAsked: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
+    opening.SumLost: {_O.CERTIFIED, _O.APPROVED, _O.ANSWERED},
     opening.RoundEnded: set(_O),
     opening.Expired: set(_O),
 }

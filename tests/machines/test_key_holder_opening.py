@@ -20,6 +20,7 @@ from secagg.roles.key_holder.opening import (
     DecryptionAsked,
     DestroyShare,
     Expired,
+    KeepSum,
     OpeningPhase,
     OpeningState,
     RecordInLedger,
@@ -28,6 +29,7 @@ from secagg.roles.key_holder.opening import (
     ReplySeal,
     RosterOffered,
     RoundEnded,
+    SumLost,
     request_digest_of,
 )
 from secagg.roles.key_holder.request import ComputedHalf, Request, digest_of, verify_chunks_distinct
@@ -96,6 +98,7 @@ def test_an_honest_request_is_recorded_before_it_is_signed() -> None:
     approval = Approval(key_id=KEY_ID, request_digest=DIGEST, holder=NORTH)
     assert step.effects == (
         RecordRoster(key_id=KEY_ID, roster_digest=ROSTER),
+        KeepSum(key_id=KEY_ID),
         RecordInLedger(key_id=KEY_ID, request_digest=DIGEST),
         ReplyApproval(approval=approval),
     )
@@ -377,10 +380,22 @@ def test_nothing_is_answered_that_was_not_added_up_here() -> None:
         opening.step(state_of(), decryption())
 
 
-def test_after_a_restart_the_sum_has_to_be_shown_again() -> None:
+def test_a_sum_that_did_not_outlive_a_restart_has_to_be_shown_again() -> None:
     with pytest.raises(WrongPhaseError):
         opening.step(state_of(approved=DIGEST), decryption())
     assert opening.step(state_of(approved=DIGEST), asked()).state.phase is OpeningPhase.APPROVED
+
+
+def test_a_sum_that_is_lost_has_to_be_shown_again_and_no_other_one_may_be() -> None:
+    answered = opening.step(approved(), decryption()).state
+    lost = opening.step(answered, SumLost()).state
+    with pytest.raises(WrongPhaseError):
+        opening.step(lost, decryption())
+    with pytest.raises(ConflictError):
+        opening.step(lost, ApprovalOffered(request=request_of(PLAN, [ALICE, CAROL], absent=[BOB])))
+    assert opening.step(opening.step(lost, asked()).state, decryption()).effects == (
+        Answer(key_id=KEY_ID, request_digest=DIGEST),
+    )
 
 
 @pytest.mark.parametrize("change", [{"digest": Digest(bytes(32))}, {"key_id": KeyId(bytes(32))}])

@@ -1,7 +1,7 @@
 """A key holder's part in opening a sum (docs/protocol.md, section 6; DESIGN 4.4), as a pure machine.
 
-One roster and one request digest for each key, for ever. `CERTIFIED` holds the share and no sum of c1: after a restart the coordinator has
-to show the contributions again, and they must give the digest that stands in the ledger.
+One roster and one request digest for each key, for ever. `CERTIFIED` holds the share and no sum of c1: a holder that lost its sum has to be
+shown the contributions again, and they must give the digest that stands in the ledger.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from secagg.roles.key_holder.request import (
 )
 from secagg.roles.machine import Machine, Step
 from secagg.roles.roster_seals import verify_seals
+
+NO_SUM: Final = "this key holder has no sum to answer with"
+ASK_AGAIN: Final = "Ask for its approval first"
 
 
 class OpeningPhase(Enum):
@@ -101,7 +104,12 @@ class Expired:
     """The deadlines of the plan are over, whatever the coordinator says."""
 
 
-OpeningEvent = RosterOffered | ApprovalOffered | ApprovalAsked | DecryptionAsked | RoundEnded | Expired
+@dataclass(frozen=True, kw_only=True)
+class SumLost:
+    """The sum that was approved can no longer be read."""
+
+
+OpeningEvent = RosterOffered | ApprovalOffered | ApprovalAsked | DecryptionAsked | SumLost | RoundEnded | Expired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +125,13 @@ class ReplySeal:
     """Sign the seal and answer with it."""
 
     seal: RosterSeal
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepSum:
+    """Store the sum that was added up, before the ledger names its request."""
+
+    key_id: KeyId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +164,7 @@ class DestroyShare:
     key_id: KeyId
 
 
-OpeningEffect = RecordRoster | ReplySeal | RecordInLedger | ReplyApproval | Answer | DestroyShare
+OpeningEffect = RecordRoster | ReplySeal | KeepSum | RecordInLedger | ReplyApproval | Answer | DestroyShare
 OpeningStep = Step[OpeningState, OpeningEffect]
 
 
@@ -197,6 +212,7 @@ def approve(state: OpeningState, event: ApprovalAsked) -> OpeningStep:
     roster = digest_of(event.request.roster)
     effects = (
         RecordRoster(key_id=state.key_id, roster_digest=roster),
+        KeepSum(key_id=state.key_id),
         RecordInLedger(key_id=state.key_id, request_digest=digest),
         ReplyApproval(approval=approval),
     )
@@ -255,9 +271,14 @@ def unapproved(_state: OpeningState, _event: DecryptionAsked) -> OpeningStep:
     """Refuse to answer what was not added up here.
 
     Raises:
-        WrongPhaseError: always; after a restart the coordinator has to ask for the approval again.
+        WrongPhaseError: always; the coordinator has to ask for the approval, again if the sum was lost.
     """
-    raise WrongPhaseError("this key holder has no sum to answer with", next_step="Ask for its approval first")
+    raise WrongPhaseError(NO_SUM, next_step=ASK_AGAIN)
+
+
+def lose_sum(state: OpeningState, _event: SumLost) -> OpeningStep:
+    """Go back to where the contributions have to be shown; the ledger stays."""
+    return Step(state=replace(state, phase=OpeningPhase.CERTIFIED), effects=())
 
 
 def destroy(state: OpeningState, _event: RoundEnded | Expired) -> OpeningStep:
@@ -286,18 +307,21 @@ MACHINE: Final[Machine[OpeningState, OpeningEvent, OpeningEffect]] = Machine(
         (_P.CERTIFIED, ApprovalOffered): offer,
         (_P.CERTIFIED, ApprovalAsked): approve,
         (_P.CERTIFIED, DecryptionAsked): unapproved,
+        (_P.CERTIFIED, SumLost): lose_sum,
         (_P.CERTIFIED, RoundEnded): destroy,
         (_P.CERTIFIED, Expired): destroy,
         (_P.APPROVED, RosterOffered): seal,
         (_P.APPROVED, ApprovalOffered): approve_again,
         (_P.APPROVED, ApprovalAsked): approve,
         (_P.APPROVED, DecryptionAsked): answer,
+        (_P.APPROVED, SumLost): lose_sum,
         (_P.APPROVED, RoundEnded): destroy,
         (_P.APPROVED, Expired): destroy,
         (_P.ANSWERED, RosterOffered): seal,
         (_P.ANSWERED, ApprovalOffered): approve_again,
         (_P.ANSWERED, ApprovalAsked): approve,
         (_P.ANSWERED, DecryptionAsked): answer,
+        (_P.ANSWERED, SumLost): lose_sum,
         (_P.ANSWERED, RoundEnded): destroy,
         (_P.ANSWERED, Expired): destroy,
         (_P.DESTROYED, RoundEnded): stay_destroyed,

@@ -12,8 +12,9 @@ import pytest
 
 from secagg.errors import BusyError, NotFoundError, PolicyError, StorageError, WrongPhaseError
 from secagg.ids import Digest, HolderId, KeyId
-from secagg.key_holder.book import Limits, RoundBook
+from secagg.key_holder.book import RoundBook
 from secagg.key_holder.ceremonies import Ceremonies
+from secagg.key_holder.held_round import Limits
 from secagg.key_holder.store import HolderStore
 from secagg.key_holder.vault import ShareVault
 from secagg.policy import HolderPolicy
