@@ -26,6 +26,8 @@ from coordinator.config import CoordinatorSettings
 from coordinator.contracts import Clock
 from coordinator.masking_service import MaskingServicer
 from coordinator.operator_service import OperatorServicer
+from coordinator.periodic_purge import PeriodicPurge
+from coordinator.retention import Purger, RetentionRule
 from coordinator.rounds.engine import RoundEngine
 from coordinator.startup import OpenedResources, open_resources
 from secagg.metrics_server import MetricsServer
@@ -70,6 +72,7 @@ class CoordinatorServer:
         resources = opened.engine
         self._engine = RoundEngine(resources)
         self._operators = OperatorServicer(resources.store, self._engine, resources.holders, self._clock)
+        self._retention = self._periodic_purge(opened)
         self._health = health.aio.HealthServicer()
         roles = RoleInterceptor(
             ACCESS, resources.identity.trust, now=lambda: datetime.fromtimestamp(self._clock(), UTC)
@@ -94,6 +97,12 @@ class CoordinatorServer:
         host, _, port = self._settings.metrics_listen.rpartition(":")
         return MetricsServer(opened.engine.identity, opened.engine.metrics, host=host.strip("[]"), port=int(port))
 
+    def _periodic_purge(self, opened: OpenedResources) -> PeriodicPurge:
+        resources, rule = opened.engine, self._settings.retention
+        signer = resources.identity.signer
+        purger = Purger(store=resources.store, blobs=resources.blobs, signer=signer, clock=self._clock)
+        return PeriodicPurge(purger, RetentionRule(**rule.model_dump()), forget=self._engine.forget)
+
     @property
     def port(self) -> int:
         """The port that is listened on."""
@@ -111,6 +120,7 @@ class CoordinatorServer:
             self._metrics.start()
         await self._server.start()
         await self._engine.start()
+        self._retention.start()
         await self._set_health(_SERVING)
         identity = self._opened.engine.identity
         _log.info("coordinator ready", party=str(identity.party), port=self.port, metrics_port=self.metrics_port)
@@ -119,6 +129,7 @@ class CoordinatorServer:
         """Begin nothing new, let rounds and calls go on for ``grace_seconds`` at the most, then end."""
         _log.info("coordinator draining", grace_seconds=grace_seconds)
         await self._set_health(_NOT_SERVING)
+        await self._retention.stop()
         await self._engine.stop(grace_seconds)
         self._operators.close()
         await self._server.stop(min(grace_seconds, LAST_CALLS_SECONDS))

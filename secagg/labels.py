@@ -33,6 +33,11 @@ APPROVAL: Final = b"secagg/v1/approval"
 PARTIAL: Final = b"secagg/v1/partial"
 RESULT: Final = b"secagg/v1/result"
 
+PURGE_RECEIPT: Final = b"secagg/v1/purge-receipt"
+PURGED_CONTRIBUTIONS: Final = b"secagg/v1/purged-contributions"
+PURGED_HOLDERS: Final = b"secagg/v1/purged-holders"
+PURGED_AUDIT: Final = b"secagg/v1/purged-audit"
+
 MASKING_ROSTER_DIGEST: Final = b"secagg/v1/masking-roster-digest"
 CLIENT_SECRET: Final = b"secagg/v1/masking-client-secret"
 SEED_COMMITMENT: Final = b"secagg/v1/masking-seed-commitment"

@@ -16,6 +16,7 @@ from secagg.plan import CkksJob, JobSpec, MaskingJob, MaskingRound
 
 LIST_TEXT = 80
 """Characters of a text in a list; `show` has all of it."""
+PURGED = "deleted by the retention rule; the coordinator's `secagg retention show` has the receipt"
 _PHASE_STYLES = {Phase.PUBLISHED: "green", Phase.ABORTED: "red"}
 _PHASES_OF = {
     CkksJob.NAME: (Phase.KEYING, Phase.OPEN, Phase.UPLOADING, Phase.APPROVING, Phase.DECRYPTING),
@@ -61,7 +62,18 @@ def _arm_json(spec: JobSpec) -> dict[str, Any]:
 
 
 def round_json(status: RoundStatus) -> dict[str, Any]:
-    """Return a round for a script; a masking round has clients' counts where a ``ckks`` round has key holders."""
+    """Return a round for a script; a masking round has clients' counts where a ``ckks`` round has key holders.
+
+    Of a round whose record was purged, only job, number, phase and times are known.
+    """
+    if status.purged:
+        return {
+            "job": status.job,
+            "round": status.round,
+            "phase": status.phase.value,
+            "phase_started": {phase.value: at for phase, at in _by_time(status)},
+            "purged": True,
+        }
     counts = _masking_counts(status) if is_masking(status) else _ckks_counts(status)
     return {
         "job": status.job,
@@ -170,27 +182,23 @@ def rounds_table(rounds: Iterable[RoundStatus]) -> Table:
         table.add_row(
             str(one.round),
             Text(one.phase.value, style=_PHASE_STYLES.get(one.phase, "cyan")),
-            f"{one.uploaded}/{one.joined}",
-            f"{one.answers}/{one.approvals}",
-            f"{one.total_weight:.5g}" if one.phase is Phase.PUBLISHED else "",
+            *(("", "", "") if one.purged else _numbers(one)),
             _moment(min(one.phase_started.values(), default=0.0)),
-            _shortened(one.reason),
+            _shortened(PURGED if one.purged else one.reason),
         )
     return table
+
+
+def _numbers(status: RoundStatus) -> tuple[str, str, str]:
+    weight = f"{status.total_weight:.5g}" if status.phase is Phase.PUBLISHED else ""
+    return f"{status.uploaded}/{status.joined}", f"{status.answers}/{status.approvals}", weight
 
 
 def round_table(status: RoundStatus) -> Table:
     """Return everything of one round."""
     table = Table(title=f"Round {status.round} of job {status.job}", show_header=False)
     table.add_row("Phase", Text(status.phase.value, style=_PHASE_STYLES.get(status.phase, "cyan")))
-    for name, value in (
-        ("Reason", printable(status.reason)),
-        *_count_rows(status),
-        ("Contributors", ", ".join(status.contributors)),
-        ("Total weight", f"{status.total_weight:.5g}" if status.phase is Phase.PUBLISHED else ""),
-        ("Key", _key_id(status)),
-        ("Plan", "" if status.plan is None else status.plan.digest.hex()),
-    ):
+    for name, value in (("Record", PURGED),) if status.purged else _record_rows(status):
         if value:
             table.add_row(name, Text(value))
     for phase, at in _by_time(status):
@@ -199,6 +207,15 @@ def round_table(status: RoundStatus) -> Table:
         words = Text(one.verdict.value, style=_VERDICT_STYLES.get(one.verdict, "red"))
         table.add_row(one.holder, words.append(f" {printable(one.reason)}", style="default"))
     return table
+
+
+def _record_rows(status: RoundStatus) -> Iterator[tuple[str, str]]:
+    yield "Reason", printable(status.reason)
+    yield from _count_rows(status)
+    yield "Contributors", ", ".join(status.contributors)
+    yield "Total weight", f"{status.total_weight:.5g}" if status.phase is Phase.PUBLISHED else ""
+    yield "Key", _key_id(status)
+    yield "Plan", "" if status.plan is None else status.plan.digest.hex()
 
 
 def _count_rows(status: RoundStatus) -> Iterator[tuple[str, str]]:
@@ -212,6 +229,8 @@ def _count_rows(status: RoundStatus) -> Iterator[tuple[str, str]]:
 
 def round_line(status: RoundStatus) -> str:
     """Return where a round stands, in one line."""
+    if status.purged:
+        return f"round {status.round} {status.phase.value}: {PURGED}"
     plan = status.plan
     most = "" if plan is None else f"/{plan.spec.max_clients}"
     words = {

@@ -43,6 +43,8 @@ from secagg.codec.plan import (
 from secagg.codec.round import (
     half_from_wire,
     half_to_wire,
+    holder_status_from_wire,
+    holder_status_to_wire,
     phase_from_wire,
     phase_to_wire,
     roster_from_bytes,
@@ -60,6 +62,7 @@ from secagg.codec.signed import (
     signed_from_wire,
     signed_to_bytes,
     signed_to_wire,
+    unverified,
 )
 
 __all__ = [
@@ -74,6 +77,8 @@ __all__ = [
     "dealing_to_wire",
     "half_from_wire",
     "half_to_wire",
+    "holder_status_from_wire",
+    "holder_status_to_wire",
     "job_spec_from_bytes",
     "job_spec_from_wire",
     "job_spec_to_bytes",
@@ -110,4 +115,5 @@ __all__ = [
     "signed_to_wire",
     "trial_from_wire",
     "trial_to_wire",
+    "unverified",
 ]

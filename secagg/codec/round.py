@@ -88,10 +88,7 @@ def roster_from_bytes(data: bytes, *, trust: TrustRoot, at: datetime) -> FrozenR
 
 def round_status_to_wire(status: RoundStatus) -> round_pb2.RoundStatus:
     """Return the wire's form."""
-    holders = [
-        round_pb2.HolderStatus(holder=one.holder, verdict=_VERDICTS[one.verdict], reason=one.reason)
-        for one in status.holders
-    ]
+    holders = [holder_status_to_wire(one) for one in status.holders]
     return round_pb2.RoundStatus(
         job=status.job,
         round=status.round,
@@ -123,7 +120,7 @@ def round_status_from_wire(wire: round_pb2.RoundStatus) -> RoundStatus:
             approvals=wire.approvals,
             answers=wire.answers,
             phase_started={Phase(name): at for name, at in wire.phase_started.items()},
-            holders=tuple(_holder_status(one) for one in bounded(wire.holders, "key holders")),
+            holders=tuple(holder_status_from_wire(one) for one in bounded(wire.holders, "key holders")),
             plan=round_plan_from_wire(wire.plan) if wire.HasField("plan") else None,
             contributors=tuple(ClientId(name) for name in bounded(wire.contributors, "contributors")),
             total_weight=wire.total_weight,
@@ -131,5 +128,12 @@ def round_status_from_wire(wire: round_pb2.RoundStatus) -> RoundStatus:
         )
 
 
-def _holder_status(wire: round_pb2.HolderStatus) -> HolderStatus:
-    return HolderStatus(holder=HolderId(wire.holder), verdict=_VERDICT_NAMES[wire.verdict], reason=wire.reason)
+def holder_status_to_wire(status: HolderStatus) -> round_pb2.HolderStatus:
+    """Return the wire's form."""
+    return round_pb2.HolderStatus(holder=status.holder, verdict=_VERDICTS[status.verdict], reason=status.reason)
+
+
+def holder_status_from_wire(wire: round_pb2.HolderStatus) -> HolderStatus:
+    """Return ours."""
+    with reading("state of a key holder"):
+        return HolderStatus(holder=HolderId(wire.holder), verdict=_VERDICT_NAMES[wire.verdict], reason=wire.reason)

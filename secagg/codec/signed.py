@@ -16,9 +16,10 @@ from secagg.identity import Role, SignedMessage, Signer, TrustRoot, verify_signe
 from secagg.ids import DIGEST_BYTES
 from secagg.messages.ceremony import Dealing, Hello, KeyCommitment, KeyStatement, SeedOpening, Trial, Verdict
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
+from secagg.messages.retention import PurgedRound
 from secagg.messages.round import Approval, Join, PartialStatement, Result, RosterSeal, Upload
 from secagg.messages.signed import Authenticated
-from secagg.wire.v1 import ceremony_pb2, masking_pb2, round_pb2, signed_pb2
+from secagg.wire.v1 import ceremony_pb2, masking_pb2, retention_pb2, round_pb2, signed_pb2
 
 MessageT = TypeVar("MessageT")
 
@@ -48,9 +49,23 @@ _DIGESTS = frozenset(
         "sharers_digest",
         "vector_digest",
         "survivors_digest",
+        "result_digest",
+        "contributions_digest",
+        "holders_digest",
+        "audit_digest",
     }
 )
 """Fields of exactly 32 bytes: digests, nonces, seeds and X25519 keys; in a list, each entry."""
+_PERHAPS_ABSENT = frozenset(
+    {
+        ("Trial", "answer_digest"),
+        ("PurgedRound", "plan_digest"),
+        ("PurgedRound", "roster_digest"),
+        ("PurgedRound", "result_digest"),
+        ("PurgedRound", "mean_digest"),
+    }
+)
+"""Those of them that may be empty, with their messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,7 @@ _KINDS: dict[type, _Kind] = {
         wire=masking_pb2.Unmasking, label=labels.UNMASKING, role=_CLIENT, name="client", most_bytes=_FOR_EACH_NEIGHBOUR
     ),
     Result: _Kind(wire=round_pb2.Result, label=labels.RESULT, role=Role.COORDINATOR, name="", most_bytes=1024 * 1024),
+    PurgedRound: _Kind(wire=retention_pb2.PurgedRound, label=labels.PURGE_RECEIPT, role=Role.COORDINATOR, name=""),
 }
 
 
@@ -128,6 +144,15 @@ def authenticate_all(
     return tuple(authenticate(signed_from_wire(one), message_type, trust=trust, at=at) for one in messages)
 
 
+def unverified(signed: SignedMessage, message_type: type[MessageT]) -> MessageT:
+    """Return what a message says, whoever signed it: for what stands in one's own store and was authenticated before it got there.
+
+    Raises:
+        MessageError: the content is not well formed.
+    """
+    return _payload(message_type, _KINDS[message_type], signed.payload)
+
+
 def _payload(message_type: type[MessageT], kind: _Kind, payload: bytes) -> MessageT:
     what = message_type.__name__
     wire = parsed(kind.wire, payload, what)
@@ -147,7 +172,7 @@ def _value(wire: Message, what: str, name: str) -> Any:
 
 
 def _check(what: str, name: str, value: object) -> None:
-    absent = what == "Trial" and name == "answer_digest" and value == b""
+    absent = value == b"" and (what, name) in _PERHAPS_ABSENT
     if name in _DIGESTS and isinstance(value, bytes) and len(value) != DIGEST_BYTES and not absent:
         raise MessageError(f"{what}.{name} has {len(value)} bytes, not {DIGEST_BYTES}")
     if isinstance(value, str) and len(value) > MAX_COMPLAINT:

@@ -151,3 +151,8 @@ class RoundStatus:
     contributors: tuple[ClientId, ...] = ()
     total_weight: float = 0.0
     shared: int = 0
+
+    @property
+    def purged(self) -> bool:
+        """Whether the retention rule took the round's record: a published round has clients and a plan, an aborted one a reason."""
+        return self.phase.ended and self.plan is None and not self.reason and not self.joined
