@@ -23,7 +23,15 @@ FIELDS_METADATA_KEY: Final = "secagg-error-fields-bin"
 MAX_FIELDS_BYTES: Final = 2048
 MAX_TEXT_CHARACTERS: Final = 400
 _SHORT_TEXT_CHARACTERS: Final = 80
-_FIELD_KINDS: Final = {"have": int | None, "need": int | None, "certain": bool, "holders": list}
+_FIELD_KINDS: Final = {
+    "have": int | None,
+    "need": int | None,
+    "retry_after_seconds": int | None,
+    "certain": bool,
+    "holders": list,
+}
+_HINTS: Final = ("retry_after_seconds",)
+"""Fields without which an error says the same: one that cannot be read is left out."""
 
 KnownError = SecAggError | HEError
 Field = str | int | bool | None | list[int]
@@ -190,7 +198,10 @@ def _decoded(encoded: bytes) -> dict[str, Field]:
         fields = json.loads(encoded)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(fields, dict) or not all(_is_field(*pair) for pair in fields.items()):
+    if not isinstance(fields, dict):
+        return {}
+    fields = {name: value for name, value in fields.items() if name not in _HINTS or _is_field(name, value)}
+    if not all(_is_field(*pair) for pair in fields.items()):
         return {}
     return _bounded(fields)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from secagg.errors import ConfigError, SecAggError
@@ -49,6 +49,18 @@ def _address(text: str) -> str:
     return text
 
 
+def _addresses(value: object) -> str | tuple[str, ...]:
+    several = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not several or not all(isinstance(one, str) for one in several):
+        message = "give host:port, such as 127.0.0.1:7443, or a list of them"
+        raise ValueError(message)
+    checked = tuple(_address(one) for one in several)
+    if len(set(checked)) < len(checked):
+        message = "an address stands there twice"
+        raise ValueError(message)
+    return checked[0] if isinstance(value, str) else checked
+
+
 def _name(text: str) -> str:
     try:
         return check_name(text)
@@ -60,6 +72,8 @@ SettingsPath = Annotated[Path, AfterValidator(_from_base)]
 """A path; a relative one counts from the directory of the configuration file."""
 Address = Annotated[str, AfterValidator(_address)]
 """``host:port``."""
+Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]
+"""``host:port``, or a list of them."""
 PartyName = Annotated[str, AfterValidator(_name)]
 """A party's name as it stands in its certificate."""
 
@@ -72,10 +86,18 @@ class LogSettings(Settings):
 
 
 class CoordinatorPeer(Settings):
-    """Where the coordinator listens, and the name that its certificate must carry."""
+    """Where the coordinator listens, and the name that its certificate must carry.
 
-    address: Address
+    Several coordinators of one database are one party: a list of addresses, and one name.
+    """
+
+    address: Addresses
     name: PartyName = "coordinator"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address, in the order given."""
+        return (self.address,) if isinstance(self.address, str) else self.address
 
 
 class OperatorSettings(Settings):

@@ -233,9 +233,20 @@ class RemoteError(SecAggError):
 
 
 class BusyError(SecAggError):
-    """Something is full that has a bound: uploads at a time, bytes that wait on disk, calls that wait."""
+    """Something is full that has a bound: uploads at a time, bytes that wait on disk, calls that wait.
 
+    Args:
+        reason: what is full.
+        retry_after_seconds: when it is worth trying again; None where that is not known.
+        next_step: the way out.
+    """
+
+    FIELDS = ("reason", "retry_after_seconds")
     ADVICE = "Try again later; the service's operator can raise the bound"
+
+    def __init__(self, reason: str, retry_after_seconds: int | None = None, *, next_step: str | None = None) -> None:
+        super().__init__(reason, next_step=next_step)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ElsewhereError(SecAggError):

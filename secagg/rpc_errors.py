@@ -13,7 +13,10 @@ import structlog
 
 from he.errors import HEError
 from secagg.catalogue import ERROR_METADATA_KEY, FIELDS_METADATA_KEY, KnownError, describe, restore
-from secagg.errors import RemoteError, SecAggError, UnreachableError
+from secagg.errors import BusyError, RemoteError, SecAggError, UnreachableError
+
+PUSHBACK_METADATA_KEY: Final = "grpc-retry-pushback-ms"
+"""Trailing metadata by which any gRPC client, and a proxy, knows when to try again."""
 
 _log: Final = structlog.get_logger("secagg.rpc")
 _SILENCE: Final = {
@@ -79,9 +82,18 @@ async def refuse(context: grpc.aio.ServicerContext[object, object], error: Excep
     known = error if isinstance(error, SecAggError | HEError) else _unexpected(error, method)
     public = describe(known)
     _log.info("call refused", method=method, error=public.name, status=public.status)
-    trailing = ((ERROR_METADATA_KEY, public.name), (FIELDS_METADATA_KEY, public.fields))
+    trailing: tuple[tuple[str, str | bytes], ...] = (
+        (ERROR_METADATA_KEY, public.name),
+        (FIELDS_METADATA_KEY, public.fields),
+        *_pushback(known),
+    )
     context.set_trailing_metadata((*(context.trailing_metadata() or ()), *trailing))
     await context.abort(grpc.StatusCode[public.status], public.text)
+
+
+def _pushback(error: KnownError) -> tuple[tuple[str, str], ...]:
+    seconds = error.retry_after_seconds if isinstance(error, BusyError) else None
+    return () if seconds is None else ((PUSHBACK_METADATA_KEY, str(1000 * seconds)),)
 
 
 def _unexpected(error: Exception, method: str) -> RemoteError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from secagg.cli.errors import friendly_errors
+from secagg.errors import BusyError, ElsewhereError, UnreachableError
 
 if TYPE_CHECKING:
     from secagg.client import Client, Progress, RoundResult
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 ENV_PREFIX: Final = "SECAGG_CLIENT_"
 DEFAULT_CONFIG: Final = Path("client.toml")
+
+Coordinator = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the coordinator listens, instead of the file's address. Repeat it for several of one database.",
+    ),
+]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,10 +62,7 @@ def submit(  # noqa: PLR0913 - every option of a command is an argument
             help="TOML file as docs/samples/client.toml; client.toml of this directory, if there is one.",
         ),
     ] = None,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Where the coordinator listens, instead of the file's address."),
-    ] = None,
+    coordinator: Coordinator = None,
     identity: Annotated[
         Path | None,
         typer.Option(help="Directory that `secagg pki issue client NAME` made, instead of the file's."),
@@ -123,10 +129,10 @@ def _say(job: str, out: Path, result: RoundResult, *, as_json: bool) -> None:
 
 @contextmanager
 def _saying_how_to_go_on(job: str, state_dir: Path | None) -> Iterator[None]:
-    """Tell who stops this inside a masking round that the round is not lost."""
+    """Tell who stops this inside a masking round, or lost the coordinator there, that the round is not lost."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, UnreachableError, ElsewhereError, BusyError):
         if state_dir is not None and (state_dir / f"{job}.journal").is_file():
             typer.echo(f"Stopped inside a round of job {job}. Run the same command again to go on with it.", err=True)
         raise
@@ -145,12 +151,12 @@ def _client(settings: ClientSettings) -> Client:
     """Return a client with these settings; :class:`CertificateError` when its certificate does not count now, or is no client's."""
     from secagg.client import Client
     from secagg.identity import Role
-    from secagg.transport import TlsIdentity
+    from secagg.identity_keeper import followed
 
     return Client(
         settings.coordinator.address,
         coordinator=settings.coordinator.name,
-        identity=TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
+        identity=followed(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
         policy=settings.policy.policy(),
         spool_dir=settings.spool_dir,
         state_dir=settings.state_dir,
@@ -158,11 +164,11 @@ def _client(settings: ClientSettings) -> Client:
 
 
 def _given(
-    coordinator: str | None, identity: Path | None, holders: list[str] | None, state_dir: Path | None
+    coordinator: list[str] | None, identity: Path | None, holders: list[str] | None, state_dir: Path | None
 ) -> dict[str, str]:
     given = dict(os.environ)
-    if coordinator is not None:
-        given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = coordinator
+    if coordinator:
+        given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = json.dumps(coordinator)
     for key, path in (("IDENTITY", identity), ("STATE_DIR", state_dir)):
         if path is not None:
             # As a person means it: from here, not from the directory of a file.
@@ -173,15 +179,15 @@ def _given(
 
 
 @contextmanager
-def _progress_bars() -> Iterator[Callable[[Progress], None] | None]:
-    """Show one bar on a terminal, and nothing anywhere else."""
+def _progress_bars() -> Iterator[Callable[[Progress], None]]:
+    """Show one bar on a terminal, and anywhere else only what is out of the ordinary."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield _say_note
         return
     with Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
         task = bars.add_task("waiting for a round", total=None)
@@ -193,11 +199,16 @@ def _progress_bars() -> Iterator[Callable[[Progress], None] | None]:
         yield show
 
 
+def _say_note(progress: Progress) -> None:
+    if progress.note:
+        typer.echo(f"Waiting for a later round: {progress.note}.", err=True)
+
+
 def _description(progress: Progress) -> str:
     from secagg.messages.round import Phase
 
     if not progress.round:
-        return "waiting for a round"
+        return f"waiting for a later round: {progress.note}" if progress.note else "waiting for a round"
     what = {
         Phase.OPEN: "encrypting" if progress.done < progress.total else "waiting for the roster",
         Phase.SHARING: "sharing secrets with neighbours",

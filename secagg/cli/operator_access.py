@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,11 @@ Config = Annotated[
     ),
 ]
 Coordinator = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Where the coordinator listens, instead of the file's address.")
+    list[str] | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the coordinator listens, instead of the file's address. Repeat it for several of one database.",
+    ),
 ]
 Identity = Annotated[
     Path | None,
@@ -36,7 +41,9 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.
 
 
 @contextmanager
-def operator_client(config: Path | None, coordinator: str | None, identity: Path | None) -> Iterator[OperatorClient]:
+def operator_client(
+    config: Path | None, coordinator: list[str] | None, identity: Path | None
+) -> Iterator[OperatorClient]:
     """Open a client with the settings that hold.
 
     Raises:
@@ -46,11 +53,11 @@ def operator_client(config: Path | None, coordinator: str | None, identity: Path
     from secagg.config import OperatorSettings, load_settings
     from secagg.errors import CertificateError
     from secagg.identity import Party, Role
+    from secagg.identity_keeper import followed
     from secagg.operator import OperatorClient
-    from secagg.transport import TlsIdentity
 
     settings = load_settings(OperatorSettings, _file(config), ENV_PREFIX, environment=_given(coordinator, identity))
-    own = TlsIdentity.load(settings.identity, at=datetime.now(UTC))
+    own = followed(settings.identity, at=datetime.now(UTC))
     if own.party.role not in (Role.OPERATOR, Role.AUDITOR):
         advice = "Name the directory of an operator's or auditor's certificate"
         raise CertificateError(f"{settings.identity} is for {own.party}", next_step=advice)
@@ -65,10 +72,10 @@ def _file(config: Path | None) -> Path | None:
     return DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.is_file() else config
 
 
-def _given(coordinator: str | None, identity: Path | None) -> dict[str, str]:
+def _given(coordinator: list[str] | None, identity: Path | None) -> dict[str, str]:
     given = dict(os.environ)
-    if coordinator is not None:
-        given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = coordinator
+    if coordinator:
+        given[f"{ENV_PREFIX}COORDINATOR__ADDRESS"] = json.dumps(coordinator)
     if identity is not None:
         # As a person means it: from here, not from the directory of a file.
         given[f"{ENV_PREFIX}IDENTITY"] = str(identity.absolute())

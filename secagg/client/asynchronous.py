@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypedDict
 
-import grpc.aio
-
-from secagg.client.calls import RECONNECT_OPTIONS, Coordinator, Limit
+from secagg.client.calls import Coordinator, Limit
 from secagg.client.config import load_client_settings
 from secagg.client.exchange import Submission
 from secagg.client.keeping import Keeping, KeepingNothing, KeepingOnDisk
@@ -19,8 +17,10 @@ from secagg.client.participation import Participation, Storage
 from secagg.client.progress import ProgressCallback, RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.client.updates import Update
+from secagg.coordinators import RECONNECT_OPTIONS, Addresses, Channels
 from secagg.errors import UsageError
 from secagg.identity import Party, Role
+from secagg.identity_keeper import followed
 from secagg.ids import ClientId, JobId
 from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
@@ -35,7 +35,7 @@ SILENCE_SECONDS: Final = 60.0
 class ClientArguments(TypedDict):
     """What a configuration says of a client."""
 
-    address: str
+    address: Addresses
     coordinator: str
     identity: TlsIdentity
     policy: ClientPolicy
@@ -49,7 +49,7 @@ def configured(path: Path | str | None) -> ClientArguments:
     return {
         "address": settings.coordinator.address,
         "coordinator": settings.coordinator.name,
-        "identity": TlsIdentity.load(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
+        "identity": followed(settings.identity, at=datetime.now(UTC), expect_role=Role.CLIENT),
         "policy": settings.policy.policy(),
         "spool_dir": settings.spool_dir,
         "state_dir": settings.state_dir,
@@ -60,8 +60,9 @@ class AsyncClient:
     """Takes part in rounds. Close it, or use it in an ``async with`` block, in one event loop.
 
     Args:
-        address: ``host:port`` of the coordinator.
-        coordinator: the name in the coordinator's certificate.
+        address: ``host:port`` of the coordinator, or of each of several that serve one database: whichever answers, and runs
+            the job, is called.
+        coordinator: the name in the coordinator's certificate, and in that of each of several.
         identity: this client's certificate.
         policy: the weakest plan that it takes part in.
         spool_dir: where ciphertexts wait between join and upload (48 bytes for each value at ``ckks-4096``), and without a
@@ -72,15 +73,15 @@ class AsyncClient:
             :meth:`participate` goes on with that round. Removed on every other end. Of this client alone, and never to be
             restored from a copy: a second vector of one round gives an update away. None: everything is in memory and in
             files without a name, and a client that ends has dropped out.
-        silence_seconds: how long the coordinator may be unreachable at a stretch.
+        silence_seconds: how long the coordinator may be unreachable, at all of its addresses, at a stretch.
 
     Raises:
-        UsageError: the certificate is of another role.
+        UsageError: the certificate is of another role, or there is no address.
     """
 
     def __init__(
         self,
-        address: str,
+        address: Addresses,
         *,
         coordinator: str,
         identity: TlsIdentity,
@@ -91,14 +92,15 @@ class AsyncClient:
     ) -> None:
         if identity.party.role is not Role.CLIENT:
             raise UsageError(f"{identity.party} is no client", next_step="Use the certificate of a client")
-        self._address = address
         self._party = Party(role=Role.COORDINATOR, name=coordinator)
         self._identity = identity
         self._policy = policy
         self._spool_dir = spool_dir
         self._state_dir = state_dir
         self._silence_seconds = silence_seconds
-        self._channel: grpc.aio.Channel | None = None
+        self._channels = Channels(
+            address, lambda one: open_channel(one, identity, target=self._party, options=RECONNECT_OPTIONS)
+        )
 
     @classmethod
     def from_config(cls, path: Path | str | None = None) -> Self:
@@ -117,10 +119,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; harmless when it is closed."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        """Close every connection; harmless when they are closed."""
+        await self._channels.close()
 
     async def participate(
         self,
@@ -141,6 +141,9 @@ class AsyncClient:
         round: the vector that was masked in it is what counts, whatever update is given here. When that round is over, it
         raises what it would have raised then.
 
+        A process of this client that ended in a round without keeping it has dropped out of that round: this waits for a later
+        one, with fresh secrets, and says so in ``Progress.note``. What the earlier process had uploaded may count.
+
         Args:
             job: the job's name.
             update: numpy arrays with the names, shapes and dtypes of the job; must not change meanwhile.
@@ -157,10 +160,14 @@ class AsyncClient:
             RoundAbortedError: the round ended without a result; whether to submit again is the caller's decision.
             LateError: the upload came too late to count.
             UnknownRoundError: no round could be joined in time.
-            UnreachableError: the coordinator did not answer for too long.
+            UnreachableError: the coordinator did not answer for too long, at any address.
+            ElsewhereError: nobody ran the job for too long.
+            BusyError: the coordinator was busy until the time for that step was over.
             RemoteError: the coordinator answered with a failure that it did not explain, or that cannot be true after the upload;
                 the update may count.
-            StorageError: something cannot be kept, or what was kept is damaged; it names the file.
+            StorageError: something cannot be kept, or what was kept is damaged; it names the file. Or the coordinator could not
+                store anything until the time for that step was over. After this one, and the three before ``RemoteError``, a
+                round that a ``state_dir`` keeps is gone on with by the next call.
         """
         submission = Submission(
             job=JobId(job),
@@ -200,6 +207,4 @@ class AsyncClient:
         return KeepingOnDisk(self._state_dir, job=job, client=self._identity.party, coordinator=self._party)
 
     def _coordinator(self) -> Coordinator:
-        if self._channel is None:
-            self._channel = open_channel(self._address, self._identity, target=self._party, options=RECONNECT_OPTIONS)
-        return Coordinator.on(self._channel, self._party, self._silence_seconds)
+        return Coordinator(self._channels, self._party, self._silence_seconds)

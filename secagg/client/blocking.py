@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 from secagg.client.asynchronous import JOIN_TIMEOUT_SECONDS, SILENCE_SECONDS, AsyncClient, configured
 from secagg.client.progress import ProgressCallback, RoundResult
 from secagg.client.updates import Update
+from secagg.coordinators import Addresses
 from secagg.errors import UsageError
 from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
@@ -29,7 +30,7 @@ class Client:
 
     def __init__(
         self,
-        address: str,
+        address: Addresses,
         *,
         coordinator: str,
         identity: TlsIdentity,

@@ -1,18 +1,15 @@
-"""Calls of the coordinator's services for clients: each with a deadline, repeated with backoff while nobody answers."""
+"""Calls of the coordinator's services for clients: each with a deadline, repeated with backoff wherever a coordinator is found."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc.aio
 
-from secagg.errors import BusyError, CertificateError, FaultyCoordinatorError, MessageError, UnreachableError
+from secagg.coordinators import TRIED_AGAIN, Channels, Limit, Patience, Route
+from secagg.errors import CertificateError, FaultyCoordinatorError, MessageError, SecAggError
 from secagg.identity import Party
 from secagg.rpc_errors import error_from_rpc
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
@@ -22,36 +19,16 @@ if TYPE_CHECKING:
     from secagg.wire.v1.client_service_pb2_grpc import ClientServiceAsyncStub
     from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceAsyncStub
 
+__all__ = ["Coordinator", "Limit", "Patience", "poll_seconds", "reading_answer"]
+
 POLL_SECONDS: Final = 20.0
 """How long the coordinator may hold back the answer to a call that waits."""
 CALL_SECONDS: Final = 40.0
 """Deadline of a call; longer than it may wait."""
 ANSWER_SECONDS: Final = 10.0
 """What a call that waits to the end of a limit gets on top for its answer."""
-FIRST_PAUSE_SECONDS: Final = 0.2
-LONGEST_PAUSE_SECONDS: Final = 5.0
-RECONNECT_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
 
 T = TypeVar("T")
-_jitter: Final = random.SystemRandom()
-
-
-class Limit:
-    """A point in time that a whole exchange must not pass."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    @property
-    def remaining(self) -> float:
-        """Seconds that are left, 0 or more."""
-        return max(0.0, self._end - time.monotonic())
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is up."""
-        return self.remaining == 0
 
 
 def poll_seconds(limit: Limit) -> float:
@@ -59,76 +36,68 @@ def poll_seconds(limit: Limit) -> float:
     return min(POLL_SECONDS, limit.remaining)
 
 
-class Patience:
-    """How long the coordinator may be silent: a pause that grows with each failure, and begins anew with an answer."""
-
-    def __init__(self, silence_seconds: float, limit: Limit) -> None:
-        self._seconds = silence_seconds
-        self._limit = limit
-        self.answered()
-
-    def answered(self) -> None:
-        """Take note of an answer."""
-        self._silence = Limit(self._seconds)
-        self._pause = FIRST_PAUSE_SECONDS
-
-    async def pause(self, error: UnreachableError | BusyError) -> None:
-        """Wait before the next try, or raise the error when there is no time for one."""
-        if isinstance(error, BusyError):
-            self._silence = Limit(self._seconds)
-        seconds = self._pause * _jitter.uniform(0.5, 1.5)
-        if min(self._silence.remaining, self._limit.remaining) <= seconds:
-            raise error
-        await asyncio.sleep(seconds)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The coordinator as a client reaches it.
+    """The coordinator as one exchange of a client reaches it: at whichever of its addresses it is found.
 
-    Attributes:
-        stub: what all rounds need, and the uploads of ``ckks``.
-        masking: the steps of ``masking`` rounds.
-        party: whom its certificate must name.
-        silence_seconds: how long it may be unreachable at a stretch.
+    Args:
+        channels: to every address.
+        party: whom its certificate must name, wherever it is.
+        silence_seconds: how long it may be found nowhere at a stretch.
     """
 
-    stub: ClientServiceAsyncStub
-    masking: MaskingServiceAsyncStub
-    party: Party
-    silence_seconds: float
+    def __init__(self, channels: Channels, party: Party, silence_seconds: float) -> None:
+        self.party: Final = party
+        self._route = Route(channels)
+        self._silence_seconds = silence_seconds
 
     @classmethod
     def on(cls, channel: grpc.aio.Channel, party: Party, silence_seconds: float) -> Coordinator:
-        """Call over this channel."""
-        stub: ClientServiceAsyncStub = ClientServiceStub(channel)
-        masking: MaskingServiceAsyncStub = MaskingServiceStub(channel)
-        return cls(stub=stub, masking=masking, party=party, silence_seconds=silence_seconds)
+        """Call over this channel alone."""
+        return cls(Channels(str(party), lambda _: channel), party, silence_seconds)
+
+    @property
+    def stub(self) -> ClientServiceAsyncStub:
+        """What all rounds need, and the uploads of ``ckks``; at the address of now, so ask for it at each try."""
+        stub: ClientServiceAsyncStub = ClientServiceStub(self._route.channel)
+        return stub
+
+    @property
+    def masking(self) -> MaskingServiceAsyncStub:
+        """The steps of ``masking`` rounds; at the address of now, so ask for it at each try."""
+        stub: MaskingServiceAsyncStub = MaskingServiceStub(self._route.channel)
+        return stub
 
     def patience(self, limit: Limit) -> Patience:
         """Return the patience for one exchange."""
-        return Patience(self.silence_seconds, limit)
+        return Patience(self._silence_seconds, limit)
 
     async def ask(self, call: Callable[[float], Awaitable[T]], limit: Limit, *, seconds: float = CALL_SECONDS) -> T:
-        """Call until there is an answer.
+        """Call until there is an answer, at one address after the other.
 
         Args:
-            call: takes its deadline in seconds; a repetition must be harmless.
+            call: takes its deadline in seconds and looks up the stub; a repetition must be harmless, so it carries one and the
+                same request id.
             limit: of all tries together.
             seconds: deadline of one try.
 
         Raises:
             UnreachableError: nobody answered for too long.
+            ElsewhereError: nobody ran the job for too long.
             SecAggError: the error that the coordinator named.
         """
         patience = self.patience(limit)
         while True:
+            patience.asked()
             try:
                 with self.errors():
                     return await call(min(seconds, limit.remaining + ANSWER_SECONDS))
-            except (UnreachableError, BusyError) as error:
-                await patience.pause(error)
+            except TRIED_AGAIN as error:
+                await self.wait(patience, error)
+
+    async def wait(self, patience: Patience, error: SecAggError) -> None:
+        """Wait before the next try, which is elsewhere when the error says so; or raise the error."""
+        self._route.turn(error)
+        await patience.pause(error)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from secagg import codec
 from secagg.client.calls import Coordinator, Limit, poll_seconds, reading_answer
@@ -17,7 +17,7 @@ from secagg.client.progress import Progress, ProgressCallback, RoundResult, mean
 from secagg.client.threads import in_thread
 from secagg.client.transfer import download_mean
 from secagg.client.updates import Update
-from secagg.errors import LateError, SecAggError, UsageError
+from secagg.errors import ConflictError, LateError, SecAggError, UsageError
 from secagg.ids import Digest, JobId, RoundNumber
 from secagg.messages.round import Phase, Result
 from secagg.plan import CkksJob, Deadlines, JobSpec, RoundPlan
@@ -34,6 +34,9 @@ from secagg.roles.client.events import (
 from secagg.tls_identity import TlsIdentity
 from secagg.wire.v1 import client_service_pb2 as pb
 from secagg.wire.v1.signed_pb2 import Signed
+
+Method: TypeAlias = Callable[[Coordinator], Callable[..., Awaitable[Any]]]
+"""A method of the coordinator's services, wherever it is at the time."""
 
 GRACE_SECONDS: Final = 30.0
 """What a deadline of the plan is stretched by here: answers take their time."""
@@ -83,6 +86,7 @@ class Exchange:
         self.resumed = False
         self._join_limit = Limit(wanted.join_timeout_seconds)
         self._told: Phase | None = None
+        self._note = ""
         self._mean = b""
 
     @property
@@ -107,9 +111,9 @@ class Exchange:
         """The round's number."""
         return self.round_plan.round
 
-    async def ask(self, method: Callable[..., Awaitable[Any]], request: Any, limit: Limit) -> Any:
+    async def ask(self, method: Method, request: Any, limit: Limit) -> Any:
         """Call until there is an answer."""
-        return await self.coordinator.ask(lambda seconds: method(request, timeout=seconds), limit)
+        return await self.coordinator.ask(lambda seconds: method(self.coordinator)(request, timeout=seconds), limit)
 
     async def signed(self, message: object) -> Signed:
         """Return a message signed, in the wire's form."""
@@ -120,7 +124,9 @@ class Exchange:
         self._told = phase
         if self.wanted.progress is not None:
             number = 0 if self.plan is None else self.plan.round
-            self.wanted.progress(Progress(phase=phase, done=done, total=self.total, round=number))
+            self.wanted.progress(
+                Progress(phase=phase, done=done, total=self.total, round=number, note="" if number else self._note)
+            )
 
     # 5.1 to 5.5: a round, the join and the roster
 
@@ -129,7 +135,7 @@ class Exchange:
         self.report(Phase.OPEN, 0)
         job, trust = self.wanted.job, self.identity.trust
         return await await_offer(
-            self.coordinator, trust, job=job, after_round=effect.after_round, limit=self._join_limit
+            self.coordinator, trust, job=job, after_round=effect.after_round, limit=self._join_limit, note=self._note
         )
 
     async def join(
@@ -143,22 +149,30 @@ class Exchange:
             field: of the answer that holds the protocol's roster.
             read: makes an event of that answer; runs in a thread.
         """
-        stub = self.coordinator.stub
         request = pb.JoinRequest(
             request_id=uuid.uuid4().hex, job=self.spec.job, round=self.number, join=await self.signed(join)
         )
         try:
-            await self.ask(stub.Join, request, limit)
+            await self.ask(lambda at: at.stub.Join, request, limit)
         except LateError:
-            return JoinRefused()
+            return self._left_out("")
+        except ConflictError:
+            # What an earlier process committed to is lost with it. To commit to something else in this round is not possible.
+            return self._left_out(
+                f"round {self.number} was joined before, by a process of this client that is not this one"
+            )
         while not limit.over:
             waiting = pb.WaitForRosterRequest(job=self.spec.job, round=self.number, wait_seconds=poll_seconds(limit))
-            answer = await self.ask(stub.WaitForRoster, waiting, limit)
+            answer = await self.ask(lambda at: at.stub.WaitForRoster, waiting, limit)
             if phase_of(answer) is Phase.ABORTED:
                 return ended(answer)
             if answer.HasField(field):
                 return await in_thread(read, answer)
         return RoundEnded(reason=f"the coordinator showed no roster within {limit.seconds:g} s")
+
+    def _left_out(self, note: str) -> JoinRefused:
+        self.plan, self.total, self._note = None, 0, note
+        return JoinRefused()
 
     async def aborted(self, error: SecAggError) -> RoundEnded:
         """Find out whether something was refused because the round is over; raise the error if it is not."""
@@ -185,7 +199,7 @@ class Exchange:
 
     async def _ask_result(self, limit: Limit, *, wait_seconds: float) -> pb.WaitForResultResponse:
         request = pb.WaitForResultRequest(job=self.spec.job, round=self.number, wait_seconds=wait_seconds)
-        answer: pb.WaitForResultResponse = await self.ask(self.coordinator.stub.WaitForResult, request, limit)
+        answer: pb.WaitForResultResponse = await self.ask(lambda at: at.stub.WaitForResult, request, limit)
         return answer
 
     async def _download(self, answer: pb.WaitForResultResponse, size: int, limit: Limit) -> ResultPublished:

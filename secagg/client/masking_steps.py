@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from secagg.client.calls import Limit, poll_seconds
-from secagg.client.exchange import Exchange, ended, phase_of, stretched
+from secagg.client.exchange import Exchange, Method, ended, phase_of, stretched
 from secagg.client.keeping import Keeping
 from secagg.client.masked_vector import mask
 from secagg.client.masking_answers import read_confirmations, read_roster, read_shares, read_survivors
@@ -102,15 +102,15 @@ class MaskingSteps:
     # 10.3: shares
 
     async def _share(self, effect: SendShares) -> Event:
-        exchange, stub = self._exchange, self._exchange.coordinator.masking
+        exchange = self._exchange
         limit = stretched(exchange.deadlines.sharing_seconds)
         exchange.report(Phase.SHARING, 0)
         request = pb.SendSharesRequest(**self._addressed(), shares=await exchange.signed(effect.shares))
         try:
-            await exchange.ask(stub.SendShares, request, limit)
+            await exchange.ask(lambda at: at.masking.SendShares, request, limit)
         except _TOO_LATE as error:
             return await exchange.aborted(error)
-        shown = await self._shown(stub.WaitForShares, pb.WaitForSharesRequest, limit, "sharers")
+        shown = await self._shown(lambda at: at.masking.WaitForShares, pb.WaitForSharesRequest, limit, "sharers")
         return await _read(shown, read_shares, effect.roster)
 
     # 10.4: the vector
@@ -145,33 +145,37 @@ class MaskingSteps:
     # 10.5: survivors
 
     async def _survivors(self, effect: AwaitSurvivors) -> Event:
-        exchange, stub = self._exchange, self._exchange.coordinator.masking
+        exchange = self._exchange
         limit = stretched(exchange.deadlines.uploading_seconds)
-        shown = await self._shown(stub.WaitForSurvivors, pb.WaitForSurvivorsRequest, limit, "survivors")
+        shown = await self._shown(
+            lambda at: at.masking.WaitForSurvivors, pb.WaitForSurvivorsRequest, limit, "survivors"
+        )
         return await _read(shown, read_survivors, effect.roster)
 
     async def _confirm(self, effect: SendConfirmation) -> Event:
-        exchange, stub = self._exchange, self._exchange.coordinator.masking
+        exchange = self._exchange
         limit = stretched(exchange.deadlines.confirming_seconds)
         exchange.report(Phase.CONFIRMING, exchange.total)
         request = pb.ConfirmRequest(**self._addressed(), confirmation=await exchange.signed(effect.confirmation))
         try:
-            await exchange.ask(stub.Confirm, request, limit)
+            await exchange.ask(lambda at: at.masking.Confirm, request, limit)
         except _TOO_LATE:
             return TurnMissed()
         kind = pb.WaitForConfirmationsRequest
-        shown = await self._shown(stub.WaitForConfirmations, kind, limit, "confirmations", missed=TurnMissed())
+        shown = await self._shown(
+            lambda at: at.masking.WaitForConfirmations, kind, limit, "confirmations", missed=TurnMissed()
+        )
         return await _read(shown, read_confirmations, exchange.identity.trust)
 
     # 10.6: the shares of the neighbours
 
     async def _unmask(self, effect: SendUnmasking) -> Event:
-        exchange, stub = self._exchange, self._exchange.coordinator.masking
+        exchange = self._exchange
         exchange.report(Phase.UNMASKING, exchange.total)
         request = pb.UnmaskRequest(**self._addressed(), unmasking=await exchange.signed(effect.unmasking))
         # Too late: others revealed enough, or the round ended. Its result tells.
         with suppress(*_TOO_LATE):
-            await exchange.ask(stub.Unmask, request, stretched(exchange.deadlines.unmasking_seconds))
+            await exchange.ask(lambda at: at.masking.Unmask, request, stretched(exchange.deadlines.unmasking_seconds))
         return UnmaskingAccepted()
 
     # what they share
@@ -180,7 +184,7 @@ class MaskingSteps:
         exchange = self._exchange
         return {"request_id": uuid.uuid4().hex, "job": exchange.spec.job, "round": exchange.number}
 
-    async def _shown(self, method: Any, kind: Any, limit: Limit, what: str, *, missed: Event = _AWAY) -> Any:
+    async def _shown(self, method: Method, kind: Any, limit: Limit, what: str, *, missed: Event = _AWAY) -> Any:
         """Ask until the coordinator shows what is waited for; return that answer, or what happened instead.
 
         ``missed``: that the round was published without this client, which was away for too long.

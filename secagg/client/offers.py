@@ -16,9 +16,11 @@ from secagg.wire.v1 import client_service_pb2 as pb
 
 
 async def await_offer(
-    coordinator: Coordinator, trust: TrustRoot, *, job: JobId, after_round: int, limit: Limit
+    coordinator: Coordinator, trust: TrustRoot, *, job: JobId, after_round: int, limit: Limit, note: str = ""
 ) -> PlanOffered:
     """Wait for a round that can be joined; what is offered is authenticated, and checked by nobody yet.
+
+    ``note``: why it is awaited, for a person who waits in vain.
 
     Raises:
         UsageError: the job has published all its rounds.
@@ -33,8 +35,12 @@ async def await_offer(
             return await asyncio.to_thread(_read, answer, trust)
         if answer.job_complete:
             advice = "Nothing was submitted; ask the operator for a new job"
-            raise UsageError(f"job {job} has published all its rounds", next_step=advice)
-    raise UnknownRoundError(f"no round of job {job} could be joined within {limit.seconds:g} s")
+            raise UsageError(f"job {job} has published all its rounds{_because(note)}", next_step=advice)
+    raise UnknownRoundError(f"no round of job {job} could be joined within {limit.seconds:g} s{_because(note)}")
+
+
+def _because(note: str) -> str:
+    return f"; {note}" if note else ""
 
 
 async def _asked(coordinator: Coordinator, request: pb.WaitForRoundRequest, limit: Limit) -> pb.WaitForRoundResponse:

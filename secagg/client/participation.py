@@ -19,13 +19,13 @@ from secagg.client.progress import RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
 from secagg.client.updates import packed
+from secagg.coordinators import TRIED_AGAIN, told_by_peer
 from secagg.errors import (
     PolicyError,
     RemoteError,
     RoundAbortedError,
     StorageError,
     UnknownRoundError,
-    UnreachableError,
     UsageError,
 )
 from secagg.ids import ClientId
@@ -71,6 +71,13 @@ class Storage:
     keeping: Keeping
 
 
+def _may_go_on(error: BaseException) -> bool:
+    """Whether a round may be going on without this process, so that another one can take this client's part again."""
+    if isinstance(error, StorageError):
+        return told_by_peer(error)
+    return isinstance(error, (*TRIED_AGAIN, asyncio.CancelledError))
+
+
 class Participation:
     """Runs one submission; use it once.
 
@@ -105,9 +112,16 @@ class Participation:
         )
 
     async def run(self) -> RoundResult:
-        """Carry out what the machine asks for until there is a result; nothing is left afterwards, however it ends.
+        """Carry out what the machine asks for until there is a result.
 
-        Only a lost connection or a cancellation leaves what a ``state_dir`` keeps of a masking round: another call goes on with it.
+        What becomes of a round on the way:
+
+        - ``UnreachableError``, ``ElsewhereError``, ``BusyError`` and a ``StorageError`` of the coordinator are tried again, with
+          the same request id, for as long as `Patience` has it. When one of them ends the call all the same, or it is
+          cancelled, what a ``state_dir`` keeps of a masking round stays: another call goes on with it.
+        - ``LateError`` and ``ConflictError`` at the join: a later round is awaited. Nothing of the update was sent.
+        - Every other error, a ``StorageError`` of this machine among them, ends this client's part in the round, and nothing is
+          left of it. ``ckks`` keeps nothing whatever happens: the ciphertext, and its commitment, go with the process.
         """
         try:
             records = await in_thread(self._keeping.open)
@@ -115,10 +129,9 @@ class Participation:
             try:
                 await in_thread(self._replay, records)
                 result = await self._run()
-            except (UnreachableError, asyncio.CancelledError):
-                raise
-            except BaseException:
-                await in_thread(self._forget)
+            except BaseException as error:
+                if not _may_go_on(error):
+                    await in_thread(self._forget)
                 raise
             await in_thread(self._forget)
             return result

@@ -24,12 +24,14 @@ class Progress:
         done: chunks encrypted in OPEN, bytes sent from UPLOADING on.
         total: of how many; 0 while no round is there.
         round: the round's number; 0 while no round is there.
+        note: why another round than the last one is awaited, where that is no everyday matter; mostly empty.
     """
 
     phase: Phase
     done: int
     total: int
     round: int
+    note: str = ""
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]

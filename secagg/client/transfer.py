@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
-from secagg.client.calls import Coordinator, Limit
+from secagg.client.calls import ANSWER_SECONDS, Coordinator, Limit
 from secagg.client.threads import in_thread
-from secagg.errors import BusyError, FaultyCoordinatorError, UnreachableError
+from secagg.coordinators import TRIED_AGAIN, Patience
+from secagg.errors import FaultyCoordinatorError, SecAggError, UnreachableError
 from secagg.ids import JobId, RoundNumber
 from secagg.wire.v1 import client_service_pb2 as pb
 
 MAX_PART_BYTES: Final = 1024 * 1024
+FIRST_WINDOW_BYTES: Final = 2 * MAX_PART_BYTES
+LEAST_WINDOW_BYTES: Final = 64 * 1024
 COMPLETE_SECONDS: Final = 300.0
 """Deadline of one try to complete an upload: the coordinator reads all of it."""
 
@@ -62,6 +66,37 @@ class Upload(Protocol):
         """Have it verified and counted."""
 
 
+class Window:
+    """How much is under way before the coordinator has said what arrived; grows smaller with each break.
+
+    On a wire that holds, all of it: one stream. A break loses what is under way, so on one that breaks it is 2 MiB, then 1, and
+    less only when not even that arrives.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: int | None = None
+
+    def broke(self, *, progress: bool) -> None:
+        """Take note of a break. ``progress``: whether anything had arrived since the one before."""
+        if self._bytes is None:
+            self._bytes = FIRST_WINDOW_BYTES
+        elif self._bytes > MAX_PART_BYTES or not progress:
+            self._bytes = max(self._bytes // 2, LEAST_WINDOW_BYTES)
+
+    def pieces(self, upload: Upload, offsets: Offsets) -> Iterator[tuple[int, int, int]]:
+        """Yield the parts of one stream: stretch, offset and the most bytes; whole grains, at least one part."""
+        part: int = upload.part_bytes
+        left: float = math.inf
+        if self._bytes is not None:
+            part, left = min(part, max(self._bytes // upload.grain, 1) * upload.grain), self._bytes
+        for stretch, size in enumerate(upload.sizes):
+            for offset in range(offsets[stretch], size, part):
+                yield stretch, offset, part
+                left -= part
+                if left < part:
+                    return
+
+
 class Uploader:
     """Sends one upload.
 
@@ -76,6 +111,7 @@ class Uploader:
         self._upload = upload
         self._report = report
         self._request_id = uuid.uuid4().hex
+        self._window = Window()
 
     async def run(self, limit: Limit, *, resumed: bool = False) -> None:
         """Send every stretch, then have the upload counted.
@@ -92,15 +128,28 @@ class Uploader:
         offsets = await self._arrived(limit) if resumed else start
         patience = self._coordinator.patience(limit)
         while offsets is not None:
-            before = offsets
+            before = sum(offsets)
+            failure: SecAggError | None = None
             try:
                 offsets = await self._send(offsets, limit)
-            except (UnreachableError, BusyError) as error:
-                await patience.pause(error)
+            except TRIED_AGAIN as error:
+                failure = error
+                await self._coordinator.wait(patience, error)
                 offsets = await self._arrived(limit)
-            if offsets is not None and sum(offsets) > sum(before):
-                patience.answered()
+            await self._take_stock(patience, before, offsets, failure)
         await self._complete(limit)
+
+    async def _take_stock(
+        self, patience: Patience, before: int, offsets: Offsets | None, failure: SecAggError | None
+    ) -> None:
+        progress = offsets is None or sum(offsets) > before
+        if progress:
+            patience.answered()
+        elif failure is None:
+            lost = "it lost what it had taken"
+            await self._coordinator.wait(patience, UnreachableError(str(self._coordinator.party), lost))
+        if isinstance(failure, UnreachableError):
+            self._window.broke(progress=progress)
 
     async def _arrived(self, limit: Limit) -> Offsets | None:
         """Return where to go on; None when nothing is left to send."""
@@ -114,7 +163,8 @@ class Uploader:
         return None if arrived == sizes else tuple(count // grain * grain for count in arrived)
 
     async def _send(self, offsets: Offsets, limit: Limit) -> Offsets | None:
-        call = self._upload.begin(limit.remaining)
+        # The coordinator ends what comes too late, and says so: it has time to.
+        call = self._upload.begin(limit.remaining + ANSWER_SECONDS)
         try:
             with self._coordinator.errors():
                 try:
@@ -131,12 +181,11 @@ class Uploader:
 
     async def _write_parts(self, call: Any, offsets: Offsets) -> None:
         upload, sent = self._upload, sum(offsets)
-        for stretch, size in enumerate(upload.sizes):
-            for offset in range(offsets[stretch], size, upload.part_bytes):
-                data = await in_thread(upload.read, stretch, offset, upload.part_bytes)
-                await call.write(upload.part(stretch, offset, data, hashlib.sha256(data).digest()))
-                sent += len(data)
-                self._report(sent)
+        for stretch, offset, length in self._window.pieces(upload, offsets):
+            data = await in_thread(upload.read, stretch, offset, length)
+            await call.write(upload.part(stretch, offset, data, hashlib.sha256(data).digest()))
+            sent += len(data)
+            self._report(sent)
 
     async def _complete(self, limit: Limit) -> None:
         request_id = uuid.uuid4().hex
@@ -156,10 +205,13 @@ async def download_mean(coordinator: Coordinator, job: JobId, round: RoundNumber
     patience = coordinator.patience(limit)
     while True:
         try:
+            before = len(received)
             with coordinator.errors():
                 await _receive(coordinator, job, round, size, received, limit)
-        except (UnreachableError, BusyError) as error:
-            await patience.pause(error)
+        except TRIED_AGAIN as error:
+            if len(received) > before:
+                patience.answered()
+            await coordinator.wait(patience, error)
         else:
             return bytes(received)
 
@@ -168,7 +220,7 @@ async def _receive(
     coordinator: Coordinator, job: JobId, round: RoundNumber, size: int, received: bytearray, limit: Limit
 ) -> None:
     request = pb.DownloadMeanRequest(job=job, round=round, offset=len(received))
-    call = coordinator.stub.DownloadMean(request, timeout=limit.remaining)
+    call = coordinator.stub.DownloadMean(request, timeout=limit.remaining + ANSWER_SECONDS)
     try:
         async for part in call:
             received += part.data

@@ -14,7 +14,6 @@ import pytest
 from secagg.client import AsyncClient, Client, Progress, RoundResult, ckks_steps, encryption
 from secagg.client import transfer as transfers
 from secagg.errors import (
-    ConflictError,
     PolicyError,
     RoundAbortedError,
     UnknownJobError,
@@ -287,14 +286,18 @@ async def test_what_a_client_refuses_it_does_not_join(cluster: Cluster) -> None:
     assert await count_joined(cluster, sdk, 1) == 0
 
 
-async def test_a_second_process_of_the_same_name_is_refused(cluster: Cluster) -> None:
+async def test_a_second_process_of_the_same_name_is_not_in_that_round_and_says_so(cluster: Cluster) -> None:
     sdk = await started(cluster)
     first = asyncio.create_task(sdk.submit("alice"))
     await joined(cluster, sdk, 1)
-    with pytest.raises(ConflictError, match="another commitment"):
-        await sdk.submit("alice")
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
+    notes: list[str] = []
+    second = asyncio.create_task(sdk.submit("alice", tell=lambda progress: notes.append(progress.note)))
+    await eventually(lambda: any(notes))
+    assert "round 1 was joined before" in "".join(notes)
+    results = await asyncio.gather(first, sdk.submit("bob"), sdk.submit("carol"))
+    assert results[0].contributors == NAMES
+    with pytest.raises(UsageError, match="has published all its rounds; round 1 was joined before"):
+        await second
 
 
 async def test_who_comes_too_late_waits_for_the_next_round(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

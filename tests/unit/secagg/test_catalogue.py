@@ -45,6 +45,8 @@ EXAMPLES: tuple[KnownError, ...] = (
     errors.ConflictError("another join"),
     errors.LateError("two seconds late"),
     errors.BusyError("the spool is full"),
+    errors.BusyError("the spool is full", retry_after_seconds=7),
+    errors.ElsewhereError("digits", "127.0.0.1:7443"),
     errors.MessageError("no signature"),
     errors.CertificateError("expired"),
     errors.UnreachableError("key-holder/north"),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from secagg.cli import client as command
 from secagg.cli.main import app
 from secagg.client import Progress, RoundResult
+from secagg.errors import BusyError, UnreachableError
 from secagg.messages.round import Phase
 from tests.pki_material import ALICE, OPERATOR, Deployment, deployment
 
@@ -159,22 +160,40 @@ def test_a_bar_says_what_happens(phase: Phase, done: int, number: int, said: str
     assert command._description(Progress(phase=phase, done=done, total=9, round=number)) == said
 
 
-def test_bars_are_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_are_shown_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with command._progress_bars() as show:
-        assert show is None
+        show(Progress(phase=Phase.UPLOADING, done=3, total=9, round=4))
+        assert capsys.readouterr() == ("", "")
+        show(Progress(phase=Phase.OPEN, done=0, total=0, round=0, note="round 4 was joined before"))
+        assert capsys.readouterr() == ("", "Waiting for a later round: round 4 was joined before.\n")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     with command._progress_bars() as show:
-        assert show is not None
         show(Progress(phase=Phase.UPLOADING, done=3, total=9, round=4))
+    assert "round 4: uploading" in capsys.readouterr().err
+
+
+def test_a_bar_says_why_another_round_is_awaited() -> None:
+    noted = Progress(phase=Phase.OPEN, done=0, total=0, round=0, note="round 4 was joined before")
+    assert command._description(noted) == "waiting for a later round: round 4 was joined before"
+
+
+def test_several_coordinators_are_given_one_by_one(parties: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("secagg.client.Client", lambda *arguments, **_: given.extend(arguments))
+    RUNNER.invoke(app, [*SUBMIT, *_options(parties), "--coordinator", "127.0.0.1:2"])
+    assert given == [("127.0.0.1:1", "127.0.0.1:2")]
 
 
 @pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), UnreachableError("coordinator"), BusyError("full")])
 def test_who_is_stopped_inside_a_round_is_told_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, kept: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, kept: bool, ended: BaseException
 ) -> None:
     if kept:
         (tmp_path / "digits.journal").write_bytes(b"events")
-    with pytest.raises(KeyboardInterrupt), command._saying_how_to_go_on("digits", tmp_path):
-        raise KeyboardInterrupt
+    with pytest.raises(type(ended)), command._saying_how_to_go_on("digits", tmp_path):
+        raise ended
     assert ("Run the same command again" in capsys.readouterr().err) is kept

@@ -52,6 +52,37 @@ def test_a_policy_without_key_holders_trusts_none(tmp_path: Path) -> None:
     assert settings.policy.policy().holders == frozenset()
 
 
+SEVERAL = 'address = ["127.0.0.1:1", "b.example:2"]'
+
+
+def test_several_coordinators_of_one_database(tmp_path: Path) -> None:
+    one = load_client_settings(_file(tmp_path, GOOD)).coordinator
+    assert (one.address, one.addresses) == ("127.0.0.1:1", ("127.0.0.1:1",))
+    several = load_client_settings(_file(tmp_path, GOOD.replace('address = "127.0.0.1:1"', SEVERAL))).coordinator
+    assert several.address == several.addresses == ("127.0.0.1:1", "b.example:2")
+
+
+def test_several_coordinators_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECAGG_CLIENT_COORDINATOR__ADDRESS", '["a.example:1", "b.example:2"]')
+    assert load_client_settings(_file(tmp_path, GOOD)).coordinator.addresses == ("a.example:1", "b.example:2")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ("[]", "or a list of them"),
+        ("7443", "or a list of them"),
+        ('["127.0.0.1:1", 7]', "or a list of them"),
+        ('["127.0.0.1:1", "b.example"]', "give host:port"),
+        ('["b.example:1", "b.example:1"]', "stands there twice"),
+    ],
+)
+def test_addresses_that_are_none(tmp_path: Path, addresses: str, said: str) -> None:
+    text = GOOD.replace('address = "127.0.0.1:1"', f"address = {addresses}")
+    with pytest.raises(ConfigError, match=f"coordinator.address: .*{said}"):
+        load_client_settings(_file(tmp_path, text))
+
+
 def test_relative_directories_count_from_the_file(tmp_path: Path) -> None:
     settings = load_client_settings(_file(tmp_path, 'state_dir = "state"\nspool_dir = "spool"\n' + GOOD))
     assert (settings.state_dir, settings.spool_dir) == (tmp_path / "state", tmp_path / "spool")
