@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry
 
-from secagg.ids import ClientId, HolderId, JobId, RoundNumber
+from secagg.ids import ClientId, Digest, HolderId, JobId, RoundNumber
 from secagg.messages.job import JobState, JobStatus
 from secagg.messages.round import RoundStatus
 from secagg.plan import JobSpec
@@ -40,6 +40,7 @@ __all__ = [
     "RoundRecord",
     "RoundStore",
     "mean_name",
+    "mean_prefix",
     "upload_prefix",
 ]
 
@@ -54,9 +55,14 @@ def upload_prefix(job: JobId, round: RoundNumber) -> str:
     return f"uploads/{job}/{round}"
 
 
-def mean_name(job: JobId, round: RoundNumber) -> str:
-    """Return the name of the blob that holds a round's mean."""
+def mean_prefix(job: JobId, round: RoundNumber) -> str:
+    """Return what a round's mean lies beneath."""
     return f"means/{job}/{round}"
+
+
+def mean_name(job: JobId, round: RoundNumber, digest: Digest) -> str:
+    """Return the name of the blob that holds a mean; by its SHA-256, so that nobody overwrites another one."""
+    return f"{mean_prefix(job, round)}/{digest.hex()}"
 
 
 class ContributionState(Enum):
@@ -172,7 +178,7 @@ class Lease:
     """The right of one coordinator process to run the rounds of a job, for a while.
 
     Attributes:
-        owner: names the process, and differs from start to start.
+        owner: names the process, by its data directory: one at a time uses that, and it keeps its name when it is restarted.
         token: grows whenever the right changes hands, and is never used again: a fencing token.
         address: ``host:port`` at which clients find the owner.
     """
@@ -228,8 +234,8 @@ class RoundStore(Protocol):
     def advance_round(self, move: RoundMove, lease: Lease | None = None) -> None:
         """Store a move; with a record whose phase has ended, the events that were kept are deleted in the same step.
 
-        ``UnknownRoundError`` unless the round was opened; ``ConflictError`` when the event's sequence is not the next one,
-        or when the request had another content.
+        ``UnknownRoundError`` unless the round was opened; ``ConflictError`` when it has ended, when the event's sequence is not
+        the next one, or when the request had another content.
         """
 
     def kept_events(self, job: JobId, round: RoundNumber) -> list[KeptEvent]:
@@ -288,6 +294,9 @@ class RoundStore(Protocol):
     def purge_requests(self, before: float) -> int:
         """Delete requests that were answered before; return how many."""
 
+    def purge_trail(self, before: float) -> int:
+        """Delete lines of the audit trail that concern jobs alone, and are of before; return how many."""
+
     def receipts(self, job: JobId | None = None) -> list[PurgeReceipt]:
         """Return the receipts of a job, or of all, oldest first."""
 
@@ -321,7 +330,7 @@ class BlobStore(Protocol):
         """Return at most ``length`` bytes from ``offset`` on; fewer only at the end."""
 
     def open(self, name: str) -> BinaryIO:
-        """Open a blob for reading; the file can be mapped (``numpy.memmap``, ``mmap``). The caller closes it."""
+        """Open a blob for reading, seekable; a file of a directory can be mapped too. The caller closes it."""
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of the blobs beneath a prefix (whole parts of a name; empty: all), sorted."""
@@ -343,7 +352,9 @@ class Limits:
 class EngineResources:
     """What the server hands to ``coordinator.rounds.engine.RoundEngine(resources)``.
 
-    ``holders``: ``host:port`` of each key holder by name.
+    ``holders``: ``host:port`` of each key holder by name. ``owner``, ``address``, ``lease_seconds``: under which name leases are
+    taken, where clients find their owner, and how long they last without being renewed. ``alone``: whether no other process can
+    use the store.
     """
 
     store: RoundStore
@@ -353,6 +364,10 @@ class EngineResources:
     limits: Limits
     clock: Clock
     metrics: CollectorRegistry
+    owner: str = "coordinator"
+    address: str = ""
+    lease_seconds: float = 15.0
+    alone: bool = False
 
 
 class RoundEngine(Protocol):
@@ -362,10 +377,10 @@ class RoundEngine(Protocol):
     """
 
     async def start(self) -> None:
-        """Run the rounds of every running job. The server has aborted what a former process left unfinished."""
+        """Go on with the rounds that a former process left unfinished, and run those of every running job."""
 
     async def stop(self, grace_seconds: float) -> None:
-        """Begin no new round, give running ones ``grace_seconds``, then abort them."""
+        """Begin no new round, give running ones ``grace_seconds``, then leave them as they stand in the store."""
 
     async def job_created(self, job: JobId) -> None:
         """Run the rounds of a job that is in the store now; harmless when they run already."""

@@ -1,6 +1,17 @@
 """Jobs, plans and round records for tests, small enough to prove themselves at once."""
 
-from coordinator.contracts import ContributionRecord, ContributionState, HolderRecord, RoundRecord, mean_name
+from coordinator.contracts import (
+    AnsweredRequest,
+    ContributionRecord,
+    ContributionState,
+    EventRecord,
+    HolderRecord,
+    KeptEvent,
+    RequestRecord,
+    RoundMove,
+    RoundRecord,
+    mean_prefix,
+)
 from secagg.ids import ClientId, HolderId, JobId, KeyId, RoundNumber
 from secagg.messages.round import HolderStatus, HolderVerdict, Phase, RoundStatus
 from secagg.plan import CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
@@ -70,5 +81,30 @@ def a_record(phase: Phase = Phase.PUBLISHED, **changes: object) -> RoundRecord:
             HolderRecord(holder=HOLDERS[2], approval=b"approval"),
         ),
         result=b"result",
-        mean_blob=mean_name(JOB, FIRST),
+        mean_blob=mean_prefix(JOB, FIRST),
     )
+
+
+def an_opening(job: JobId = JOB, round: int = 1, at: float = 5.0, phase: Phase = Phase.KEYING) -> RoundMove:
+    """The first move of a round, of which nothing is known but its phase."""
+    number = RoundNumber(round)
+    record = RoundRecord(status=RoundStatus(job=job, round=number, phase=phase, phase_started={phase: at}))
+    return RoundMove(job=job, round=number, at=at, record=record)
+
+
+def an_event(sequence: int, content: bytes = b"event") -> KeptEvent:
+    return KeptEvent(sequence=sequence, content=content, at=6.0)
+
+
+def an_audit(event: str = "client-joined", round: RoundNumber = FIRST, **details: str) -> EventRecord:
+    return EventRecord(job=JOB, round=round, event=event, details=details, at=6.0)
+
+
+def an_answer(answer: bytes = b"answer", request_id: str = "r7", caller: str = "client/alice") -> AnsweredRequest:
+    return AnsweredRequest(
+        request=RequestRecord(caller=caller, request_id=request_id, digest=b"\x07" * 32), answer=answer
+    )
+
+
+def a_move(at: float = 6.0, round: RoundNumber = FIRST, **changes: object) -> RoundMove:
+    return RoundMove(job=JOB, round=round, at=at, **changes)  # type: ignore[arg-type]

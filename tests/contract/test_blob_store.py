@@ -1,23 +1,28 @@
 """What every blob store promises (``coordinator.contracts.BlobStore``)."""
 
-import mmap
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from coordinator.contracts import BlobStore
-from coordinator.store.blobs import DirectoryBlobStore
-from secagg.errors import ConflictError, NotFoundError, StorageError, UsageError
+from coordinator.store.opening import open_blobs
+from secagg.errors import ConfigError, ConflictError, NotFoundError, UsageError
+from tests.services.s3 import CREDENTIALS
+from tests.services.shared import s3_server
 
 Opener = Callable[[], BlobStore]
 
 
-@pytest.fixture(params=["directory"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+@pytest.fixture(params=["directory", "s3"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Open the same store again each time it is called, as a restart does."""
-    return {"directory": lambda: DirectoryBlobStore(tmp_path / "blobs")}[request.param]
+    if request.param == "directory":
+        return lambda: open_blobs(tmp_path / "blobs")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    url = s3_server().new_bucket()
+    return lambda: open_blobs(url)
 
 
 @pytest.fixture
@@ -40,9 +45,17 @@ def test_writing_replaces(blobs: BlobStore) -> None:
     assert blobs.read("a", 0, 100) == b"second"
 
 
+def test_writing_replaces_what_was_appended(blobs: BlobStore) -> None:
+    blobs.append("a", 0, b"first")
+    blobs.append("a", 5, b" and longer")
+    blobs.write("a", [b"first"])
+    assert blobs.read("a", 0, 100) == b"first"
+    assert blobs.size("a") == 5
+
+
 def test_a_write_that_fails_leaves_what_was_there(blobs: BlobStore) -> None:
     def broken() -> Iterator[bytes]:
-        yield b"half"
+        yield b"half" * 5_000_000
         raise RuntimeError
 
     blobs.write("a", [b"whole"])
@@ -52,16 +65,29 @@ def test_a_write_that_fails_leaves_what_was_there(blobs: BlobStore) -> None:
     assert blobs.names("") == ["a"]
 
 
+@pytest.mark.parametrize("size", [0, 1, 8 * 1024**2, 8 * 1024**2 + 1, 20_000_000])
+def test_a_blob_of_any_size_is_written_whole(blobs: BlobStore, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    assert (
+        blobs.write("a", (content[start : min(start + 3_000_000, size)] for start in range(0, size, 3_000_000))) == size
+    )
+    assert blobs.size("a") == size
+    assert blobs.read("a", 0, size + 1) == content[:size]
+    assert blobs.names("") == ["a"]
+
+
 def test_parts_are_appended_in_order(blobs: BlobStore, opened: Opener) -> None:
     assert blobs.append("a/b", 0, b"abc") == 3
     assert blobs.append("a/b", 3, memoryview(b"def")) == 6
     blobs.sync("a/b")
     assert opened().read("a/b", 0, 100) == b"abcdef"
+    assert opened().append("a/b", 6, b"ghi") == 9
 
 
 @pytest.mark.parametrize(("offset", "data", "size"), [(0, b"abc", 6), (1, b"bcdef", 6), (4, b"efgh", 8), (6, b"", 6)])
 def test_a_repeated_part_is_harmless(blobs: BlobStore, offset: int, data: bytes, size: int) -> None:
-    blobs.append("a", 0, b"abcdef")
+    blobs.append("a", 0, b"ab")
+    blobs.append("a", 2, b"cdef")
     assert blobs.append("a", offset, data) == size
     assert blobs.read("a", 0, 100) == b"abcdefgh"[:size]
 
@@ -83,10 +109,20 @@ def test_a_gap_is_refused_and_says_where_to_go_on(blobs: BlobStore, offset: int)
     assert blobs.size("a") == 3
 
 
-def test_a_blob_can_be_mapped(blobs: BlobStore) -> None:
-    blobs.append("a", 0, b"abcdef")
-    with blobs.open("a") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert mapped[2:4] == b"cd"
+def test_a_blob_is_read_as_a_file_with_seeks(blobs: BlobStore) -> None:
+    for offset, part in ((0, b"abc"), (3, b"d"), (4, b"efgh")):
+        blobs.append("a", offset, part)
+    with blobs.open("a") as file:
+        assert file.read(5) == b"abcde"
+        file.seek(1)
+        assert (file.read(3), file.tell()) == (b"bcd", 4)
+        assert file.seek(-2, 2) == 6
+        assert file.read() == b"gh"
+        file.seek(100)
+        assert file.read(1) == b""
+        buffer = bytearray(8)
+        file.seek(0)
+        assert (file.readinto(buffer), bytes(buffer)) == (8, b"abcdefgh")  # type: ignore[attr-defined]
 
 
 def test_what_is_not_there_has_no_bytes(blobs: BlobStore) -> None:
@@ -99,12 +135,20 @@ def test_what_is_not_there_has_no_bytes(blobs: BlobStore) -> None:
 def test_deleting_a_prefix_takes_what_is_beneath_and_nothing_beside(blobs: BlobStore) -> None:
     for name in ("uploads/job/1/alice", "uploads/job/1/bob/c0", "uploads/job/10/alice", "uploads/job2/1/alice"):
         blobs.write(name, [b"x"])
+    blobs.append("uploads/job/1/carol", 0, b"x")
     blobs.delete_prefix("uploads/job/1")
     blobs.delete_prefix("uploads/job/1")
     assert blobs.names("") == ["uploads/job/10/alice", "uploads/job2/1/alice"]
     assert blobs.names("uploads/job") == ["uploads/job/10/alice"]
     blobs.delete_prefix("uploads/job/10/alice")
     assert blobs.names("uploads/job") == []
+
+
+def test_what_was_deleted_can_be_made_again(blobs: BlobStore) -> None:
+    blobs.append("a/b", 0, b"first")
+    blobs.delete_prefix("a")
+    assert blobs.append("a/b", 0, b"again") == 5
+    assert blobs.read("a/b", 0, 10) == b"again"
 
 
 @pytest.mark.parametrize(
@@ -132,37 +176,13 @@ def test_reading_starts_inside(blobs: BlobStore, offset: int, length: int) -> No
         blobs.read("a", offset, length)
 
 
-def test_a_directory_that_cannot_be_used_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError):
-        DirectoryBlobStore(tmp_path / "file" / "blobs")
-
-
-def test_a_blob_cannot_be_where_a_prefix_is(blobs: BlobStore) -> None:
-    blobs.write("a/b", [b"x"])
-    with pytest.raises(StorageError):
-        blobs.write("a", [b"y"])
-    with pytest.raises(StorageError):
-        blobs.write("a/b/c", [b"y"])
-    assert blobs.read("a/b", 0, 10) == b"x"
-
-
-def test_nobody_else_may_read_blobs(tmp_path: Path) -> None:
-    blobs = DirectoryBlobStore(tmp_path / "blobs")
-    blobs.write("a/b", [b"x"])
-    blobs.append("a/c", 0, b"x")
-    modes = {path.stat().st_mode & 0o077 for path in [tmp_path / "blobs", *(tmp_path / "blobs").rglob("*")]}
-    assert modes == {0}
-
-
-def test_what_a_kill_left_half_written_is_gone_after_a_restart(tmp_path: Path) -> None:
-    DirectoryBlobStore(tmp_path).write("a/b", [b"x"])
-    (tmp_path / "a" / ".new-0123").write_bytes(b"half")
-    assert DirectoryBlobStore(tmp_path).names("") == ["a/b"]
-    assert os.listdir(tmp_path / "a") == ["b"]  # noqa: PTH208 - names alone
-
-
 @pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])
 def test_no_offset_that_fits_the_wire_is_too_large_to_be_asked_for(blobs: BlobStore, offset: int) -> None:
     blobs.write("means/digits/1", [b"bytes"])
     assert blobs.read("means/digits/1", offset, 10) == b""
+
+
+@pytest.mark.parametrize("url", ["", "http://bucket", "S3://bucket", "s3://", "s3:///prefix"])
+def test_a_url_that_names_no_bucket_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="blobs_url"):
+        open_blobs(url)
