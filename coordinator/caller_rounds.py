@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
-from coordinator.contracts import RequestRecord, RoundRecord
-from coordinator.rounds.engine import RoundEngine
+from google.protobuf.message import Message
+
+from coordinator.contracts import AnsweredRequest, RequestRecord, RoundRecord
+from coordinator.rounds.engine import JobRun, RoundEngine
 from coordinator.rounds.live import LiveRound
-from secagg import codec
+from secagg import codec, faults
 from secagg.access import current_caller
-from secagg.errors import LateError, NotAllowedError, UsageError
+from secagg.errors import LateError, NotAllowedError, NotFoundError, UsageError
 from secagg.ids import ClientId, JobId, RoundNumber
 from secagg.messages.signed import Authenticated
 from secagg.plan import JobSpec
@@ -33,6 +35,7 @@ class OfClient(Protocol):
 
 
 MessageT = TypeVar("MessageT", bound=OfClient)
+WireT = TypeVar("WireT", bound=Message)
 
 
 class CallerRounds:
@@ -50,6 +53,17 @@ class CallerRounds:
         """Return what a job is; :class:`UnknownJobError` when there is none."""
         return (await self._engine.run_of(JobId(job))).spec
 
+    async def run(self, job: str) -> JobRun:
+        """Return a job whose rounds this process runs, or that is complete.
+
+        Raises:
+            UnknownJobError: there is none.
+            ElsewhereError: another process runs its rounds.
+        """
+        run = await self._engine.run_of(JobId(job))
+        await self._engine.verify_here(run)
+        return run
+
     async def live(self, job: str, round: int) -> LiveRound | None:
         """Return a round that this process runs or ran last, as :meth:`RoundEngine.live_round`."""
         return await self._engine.live_round(JobId(job), RoundNumber(round))
@@ -62,8 +76,12 @@ class CallerRounds:
         return live
 
     async def stored(self, job: str, round: int) -> RoundRecord:
-        """Return what the store keeps of a round."""
-        return await asyncio.to_thread(self._around.store.round, JobId(job), RoundNumber(round))
+        """Return what the store keeps of a round; :class:`NotFoundError` for one whose record was purged."""
+        record = await asyncio.to_thread(self._around.store.round, JobId(job), RoundNumber(round))
+        if record.status.purged:
+            advice = "The coordinator's operator has the receipt: `secagg retention show`"
+            raise NotFoundError(f"the record of round {round} of job {job} was purged", next_step=advice)
+        return record
 
     async def wait(self, job: str, holds: Callable[[], bool], seconds: float) -> None:
         """Hold the answer back until something holds, for ``seconds`` or :data:`LONGEST_WAIT_SECONDS` at the most."""
@@ -84,13 +102,44 @@ class CallerRounds:
             raise NotAllowedError(f"{caller()} may not act for client {message.message.client}")
         return message
 
-    async def claim(self, request_id: str, what: str, job: str, round: int, message: Authenticated[Any]) -> None:
-        """Hold a request id to its content: the same again is harmless, another is a conflict."""
-        if not 1 <= len(request_id) <= _LONGEST_REQUEST_ID:
-            raise UsageError(f"request_id has {len(request_id)} characters: choose 1 to {_LONGEST_REQUEST_ID}")
-        content = hashlib.sha256(f"{what}\0{job}\0{round}\0".encode() + message.signed.payload).digest()
-        request = RequestRecord(caller=str(current_caller()), request_id=request_id, digest=content)
-        await asyncio.to_thread(self._around.store.claim_request, request, self._around.clock())
+    async def first_answer(self, request: RequestRecord, kind: type[WireT]) -> WireT | None:
+        """Return the answer that this request got before; None when it is new.
+
+        Raises:
+            ConflictError: it was made before with another content.
+        """
+        answer = await asyncio.to_thread(self._around.store.answer_to, request)
+        if answer is None:
+            return None
+        faults.reach("answer.repeating")
+        return kind.FromString(answer)
+
+    async def claim(self, request: RequestRecord) -> None:
+        """Hold the request id of a stream to its content: what a stream brings is repeated by its offsets, not by its answer.
+
+        Raises:
+            ConflictError: it was made before with another content.
+        """
+        answered = AnsweredRequest(request=request, answer=b"")
+        await asyncio.to_thread(self._around.store.keep_answer, answered, self._around.clock())
+        faults.reach("request.claimed")
+
+
+def request_of(request_id: str, what: str, job: str, round: int, message: Authenticated[Any]) -> RequestRecord:
+    """Return a mutating call by its caller's key and its content.
+
+    Raises:
+        UsageError: the key is no request id.
+    """
+    if not 1 <= len(request_id) <= _LONGEST_REQUEST_ID:
+        raise UsageError(f"request_id has {len(request_id)} characters: choose 1 to {_LONGEST_REQUEST_ID}")
+    content = hashlib.sha256(f"{what}\0{job}\0{round}\0".encode() + message.signed.payload).digest()
+    return RequestRecord(caller=str(current_caller()), request_id=request_id, digest=content)
+
+
+def answered(request: RequestRecord, answer: Message) -> AnsweredRequest:
+    """Return a call with what it is answered, for the store."""
+    return AnsweredRequest(request=request, answer=answer.SerializeToString(deterministic=True))
 
 
 def caller() -> ClientId:

@@ -8,13 +8,13 @@ from typing import Any, Final, TypeAlias
 
 import grpc.aio
 
-from coordinator.caller_rounds import CallerRounds, caller
-from coordinator.contracts import RoundRecord, mean_name
+from coordinator.caller_rounds import CallerRounds, answered, caller, request_of
+from coordinator.contracts import RoundRecord
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.protocols import ckks_state
 from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
 from coordinator.uploads import Uploads
-from secagg import codec
+from secagg import codec, faults
 from secagg.errors import CertificateError, WrongPhaseError
 from secagg.identity import SignedMessage, read_certificate
 from secagg.ids import JobId, RoundNumber
@@ -51,15 +51,19 @@ class ClientServicer(ClientServiceServicer):
 
     async def WaitForRound(self, request: pb.WaitForRoundRequest, context: Context) -> pb.WaitForRoundResponse:
         """Return the round that can be joined, or that the job is complete, or nothing in time."""
-        run, after = await self._engine.run_of(JobId(request.job)), request.after_round
+        run, after = await self._rounds.run(request.job), request.after_round
         await self._rounds.wait(
-            request.job, lambda: run.complete or run.open_after(after) is not None, request.wait_seconds
+            request.job,
+            lambda: run.complete or run.lease is None or run.open_after(after) is not None,
+            request.wait_seconds,
         )
+        await self._engine.verify_here(run)
         live = run.open_after(after)
         if live is None:
             return pb.WaitForRoundResponse(found=False, job_complete=run.complete)
         state = live.state
         key = state.key if isinstance(state, CkksRoundState) else None
+        faults.reach("WaitForRound.answering")
         return pb.WaitForRoundResponse(
             found=True,
             plan=codec.round_plan_to_wire(state.certified),
@@ -69,11 +73,14 @@ class ClientServicer(ClientServiceServicer):
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Enter the caller, with what its protocol's join holds, into an open round."""
         join = self._join(request.join, await self._rounds.spec(request.job))
+        asked = request_of(request.request_id, "join", request.job, request.round, join)
+        if (known := await self._rounds.first_answer(asked, pb.JoinResponse)) is not None:
+            return known
         live = await self._rounds.running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "join", request.job, request.round, join)
         verify_lifetime(join.signed, self._around.clock() + live.state.spec.longest_seconds)
-        await live.apply(JoinReceived(join=join))
-        return pb.JoinResponse()
+        answer = pb.JoinResponse()
+        await live.apply(JoinReceived(join=join), answered(asked, answer))
+        return answer
 
     def _join(self, wire: Signed, spec: JobSpec) -> Authenticated[SignedJoin] | Authenticated[MaskingJoin]:
         if isinstance(spec.protocol, MaskingJob):
@@ -85,7 +92,10 @@ class ClientServicer(ClientServiceServicer):
         live = await self._rounds.live(request.job, request.round)
         if live is None:
             return _stored_roster(await self._rounds.stored(request.job, request.round))
-        await self._rounds.wait(request.job, lambda: live.state.phase not in _BEFORE_ROSTER, request.wait_seconds)
+        await self._rounds.wait(
+            request.job, lambda: live.suspended or live.state.phase not in _BEFORE_ROSTER, request.wait_seconds
+        )
+        faults.reach("WaitForRoster.answering")
         return _roster(live.state)
 
     async def GetUploadOffsets(
@@ -98,6 +108,7 @@ class ClientServicer(ClientServiceServicer):
         if client in live.state.uploads:
             return pb.GetUploadOffsetsResponse(complete=True)
         c0, c1 = await self._uploads.offsets(live, client)
+        faults.reach("GetUploadOffsets.answering")
         return pb.GetUploadOffsetsResponse(c0_bytes=c0, c1_bytes=c1)
 
     async def UploadHalves(
@@ -108,20 +119,24 @@ class ClientServicer(ClientServiceServicer):
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, Upload)
         live = await self._rounds.running(header.job, header.round)
-        await self._rounds.claim(header.request_id, "upload", header.job, header.round, upload)
+        await self._rounds.claim(request_of(header.request_id, "upload", header.job, header.round, upload))
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)
         c0, c1 = await self._uploads.offsets(live, upload.message.client)
+        faults.reach("UploadHalves.answering")
         return pb.UploadHalvesResponse(c0_bytes=c0, c1_bytes=c1)
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Context) -> pb.CompleteUploadResponse:
         """Verify the caller's spooled upload and count it."""
         upload = self._rounds.of_caller(request.upload, Upload)
+        asked = request_of(request.request_id, "complete", request.job, request.round, upload)
+        if (known := await self._rounds.first_answer(asked, pb.CompleteUploadResponse)) is not None:
+            return known
         live = await self._rounds.running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "complete", request.job, request.round, upload)
-        await self._uploads.complete(live, upload)
-        return pb.CompleteUploadResponse()
+        answer = pb.CompleteUploadResponse()
+        await self._uploads.complete(live, upload, answered(asked, answer))
+        return answer
 
     async def WaitForResult(self, request: pb.WaitForResultRequest, context: Context) -> pb.WaitForResultResponse:
         """Return the signed result, or the reason of the abort, or where the round stands when it has not ended in time."""
@@ -132,8 +147,9 @@ class ClientServicer(ClientServiceServicer):
             return pb.WaitForResultResponse(
                 phase=codec.phase_to_wire(record.status.phase), reason=record.status.reason, result=_wire(signed)
             )
-        await self._rounds.wait(request.job, lambda: live.state.phase.ended, request.wait_seconds)
+        await self._rounds.wait(request.job, lambda: live.over, request.wait_seconds)
         state = live.state
+        faults.reach("WaitForResult.answering")
         return pb.WaitForResultResponse(
             phase=codec.phase_to_wire(state.phase),
             result=_wire(live.result),
@@ -146,16 +162,22 @@ class ClientServicer(ClientServiceServicer):
         self, request: pb.DownloadMeanRequest, context: Context
     ) -> AsyncIterator[pb.DownloadMeanResponse]:
         """Stream the mean's bytes from an offset on."""
-        job, number = JobId(request.job), RoundNumber(request.round)
-        status = await self._engine.status(job, number)
-        if status.phase is not Phase.PUBLISHED or not number:
-            raise WrongPhaseError(f"round {number} of job {job} is {status.phase.value}: it has published no mean")
-        offset, blobs = request.offset, self._around.blobs
+        name, offset, blobs = await self._mean_of(request.job, request.round), request.offset, self._around.blobs
         # A caller that does not read holds the part that waits for it.
         with self._rounds.place():
-            while data := await asyncio.to_thread(blobs.read, mean_name(job, number), offset, PART_BYTES):
+            while data := await asyncio.to_thread(blobs.read, name, offset, PART_BYTES):
+                faults.reach("DownloadMean.answering")
                 yield pb.DownloadMeanResponse(data=data)
                 offset += len(data)
+
+    async def _mean_of(self, job: str, round: int) -> str:
+        """Return the name of a round's mean; :class:`WrongPhaseError` when it has published none."""
+        status = await self._engine.status(JobId(job), RoundNumber(round))
+        if status.phase is Phase.PUBLISHED and round:
+            record = await self._rounds.stored(job, round)
+            if record.mean_blob is not None:
+                return record.mean_blob
+        raise WrongPhaseError(f"round {round} of job {job} is {status.phase.value}: it has published no mean")
 
 
 def _roster(state: RoundState) -> pb.WaitForRosterResponse:

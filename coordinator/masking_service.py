@@ -7,14 +7,15 @@ from typing import Any, Final, TypeAlias
 
 import grpc.aio
 
-from coordinator.caller_rounds import CallerRounds, caller
+from coordinator.caller_rounds import CallerRounds, answered, caller, request_of
+from coordinator.contracts import AnsweredRequest
 from coordinator.masking_answers import confirmations_for, dropped_out, is_settled, standing_of, stored_standing
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.protocols import masking_state
 from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
 from coordinator.vector_uploads import VectorUploads
-from secagg import codec
+from secagg import codec, faults
 from secagg.errors import LateError, WrongPhaseError
 from secagg.ids import ClientId
 from secagg.messages.masking import Confirmation, MaskedUpload, Shares, Unmasking
@@ -46,10 +47,12 @@ class MaskingServicer(MaskingServiceServicer):
     async def SendShares(self, request: pb.SendSharesRequest, context: Context) -> pb.SendSharesResponse:
         """Take what the caller sealed to its neighbours."""
         shares = self._rounds.of_caller(request.shares, Shares)
-        live = await self._running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "shares", request.job, request.round, shares)
-        await live.apply(SharesReceived(shares=shares))
-        return pb.SendSharesResponse()
+        asked = request_of(request.request_id, "shares", request.job, request.round, shares)
+        if (known := await self._rounds.first_answer(asked, pb.SendSharesResponse)) is not None:
+            return known
+        live, answer = await self._running(request.job, request.round), pb.SendSharesResponse()
+        await live.apply(SharesReceived(shares=shares), answered(asked, answer))
+        return answer
 
     async def WaitForShares(self, request: pb.WaitForSharesRequest, context: Context) -> pb.WaitForSharesResponse:
         """Return whose shares count and what is sealed to the caller, or where the round stands when that is not known in time."""
@@ -62,6 +65,7 @@ class MaskingServicer(MaskingServiceServicer):
             clients = state.clients
             answer.sharers.extend(codec.positions_of(state.sharers, clients))
             answer.sealed.extend(codec.sealed_shares_to_wire(state.sealed_to(caller()), clients))
+        faults.reach("WaitForShares.answering")
         return answer
 
     async def GetVectorOffset(self, request: pb.GetVectorOffsetRequest, context: Context) -> pb.GetVectorOffsetResponse:
@@ -70,7 +74,9 @@ class MaskingServicer(MaskingServiceServicer):
         client = caller()
         if client in live.state.uploads:
             return pb.GetVectorOffsetResponse(complete=True)
-        return pb.GetVectorOffsetResponse(bytes=await self._uploads.offset(live, client))
+        offset = await self._uploads.offset(live, client)
+        faults.reach("GetVectorOffset.answering")
+        return pb.GetVectorOffsetResponse(bytes=offset)
 
     async def UploadVector(
         self, request_iterator: AsyncIterator[pb.UploadVectorRequest], context: Context
@@ -80,19 +86,23 @@ class MaskingServicer(MaskingServiceServicer):
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, MaskedUpload)
         live = await self._running(header.job, header.round)
-        await self._rounds.claim(header.request_id, "vector", header.job, header.round, upload)
+        await self._rounds.claim(request_of(header.request_id, "vector", header.job, header.round, upload))
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)
-        return pb.UploadVectorResponse(bytes=await self._uploads.offset(live, upload.message.client))
+        offset = await self._uploads.offset(live, upload.message.client)
+        faults.reach("UploadVector.answering")
+        return pb.UploadVectorResponse(bytes=offset)
 
     async def CompleteVector(self, request: pb.CompleteVectorRequest, context: Context) -> pb.CompleteVectorResponse:
         """Verify the caller's spooled vector and count it."""
         upload = self._rounds.of_caller(request.upload, MaskedUpload)
-        live = await self._running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "complete-vector", request.job, request.round, upload)
-        await self._uploads.complete(live, upload)
-        return pb.CompleteVectorResponse()
+        asked = request_of(request.request_id, "complete-vector", request.job, request.round, upload)
+        if (known := await self._rounds.first_answer(asked, pb.CompleteVectorResponse)) is not None:
+            return known
+        live, answer = await self._running(request.job, request.round), pb.CompleteVectorResponse()
+        await self._uploads.complete(live, upload, answered(asked, answer))
+        return answer
 
     async def WaitForSurvivors(
         self, request: pb.WaitForSurvivorsRequest, context: Context
@@ -105,15 +115,19 @@ class MaskingServicer(MaskingServiceServicer):
         answer = pb.WaitForSurvivorsResponse(standing=standing_of(state), ready=state.phase in _SURVIVORS_KNOWN)
         if answer.ready:
             answer.survivors.extend(codec.positions_of(state.survivors, state.clients))
+        faults.reach("WaitForSurvivors.answering")
         return answer
 
     async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.ConfirmResponse:
         """Take the caller's signature of the survivors."""
         confirmation = self._rounds.of_caller(request.confirmation, Confirmation)
-        live = await self._running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "confirm", request.job, request.round, confirmation)
-        await _apply(live, ConfirmationReceived(confirmation=confirmation), confirmation.message)
-        return pb.ConfirmResponse()
+        asked = request_of(request.request_id, "confirm", request.job, request.round, confirmation)
+        if (known := await self._rounds.first_answer(asked, pb.ConfirmResponse)) is not None:
+            return known
+        live, answer = await self._running(request.job, request.round), pb.ConfirmResponse()
+        event = ConfirmationReceived(confirmation=confirmation)
+        await _apply(live, event, confirmation.message, answered(asked, answer))
+        return answer
 
     async def WaitForConfirmations(
         self, request: pb.WaitForConfirmationsRequest, context: Context
@@ -127,15 +141,19 @@ class MaskingServicer(MaskingServiceServicer):
         if answer.ready:
             shown = confirmations_for(state, caller())
             answer.confirmations.extend(codec.signed_to_wire(one.signed) for one in shown)
+        faults.reach("WaitForConfirmations.answering")
         return answer
 
     async def Unmask(self, request: pb.UnmaskRequest, context: Context) -> pb.UnmaskResponse:
         """Take the shares that the caller reveals."""
         unmasking = self._rounds.of_caller(request.unmasking, Unmasking)
-        live = await self._running(request.job, request.round)
-        await self._rounds.claim(request.request_id, "unmask", request.job, request.round, unmasking)
-        await _apply(live, UnmaskingReceived(unmasking=unmasking), unmasking.message)
-        return pb.UnmaskResponse()
+        asked = request_of(request.request_id, "unmask", request.job, request.round, unmasking)
+        if (known := await self._rounds.first_answer(asked, pb.UnmaskResponse)) is not None:
+            return known
+        live, answer = await self._running(request.job, request.round), pb.UnmaskResponse()
+        event = UnmaskingReceived(unmasking=unmasking)
+        await _apply(live, event, unmasking.message, answered(asked, answer))
+        return answer
 
     async def _running(self, job: str, round: int) -> LiveRound:
         live = await self._rounds.running(job, round)
@@ -153,16 +171,16 @@ class MaskingServicer(MaskingServiceServicer):
         def holds() -> bool:
             # Asked at every change, for everybody who waits: only what takes no time.
             state = live.state
-            return state.phase in phases or state.phase.ended or client in state.refused
+            return live.over or state.phase in phases or client in state.refused
 
         await self._rounds.wait(job, holds, seconds)
         return _verify_in(masking_state(live.state), client)
 
 
-async def _apply(live: LiveRound, event: Event, message: Confirmation | Unmasking) -> None:
+async def _apply(live: LiveRound, event: Event, message: Confirmation | Unmasking, asked: AnsweredRequest) -> None:
     """Apply an event that may come after the end: then a repetition is harmless, and everything else is late."""
     try:
-        await live.apply(event)
+        await live.apply(event, asked)
     except WrongPhaseError:
         if not is_settled(masking_state(live.state), message):
             raise

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
+from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc.aio
 import structlog
 from google.protobuf.message import Message
 
-from coordinator.contracts import Clock, RequestRecord, RoundEngine, RoundRecord, RoundStore
-from secagg import codec, labels
+from coordinator.contracts import Clock, JobState, RequestRecord, RoundEngine, RoundRecord, RoundStore
+from secagg import codec, faults, labels
 from secagg.digests import Canonical
-from secagg.errors import UsageError
+from secagg.errors import UnreachableError, UsageError
 from secagg.ids import HolderId, JobId, RoundNumber
 from secagg.messages.round import RoundStatus
 from secagg.plan import CkksJob, JobSpec
@@ -62,9 +63,14 @@ class OperatorServicer(OperatorServiceServicer):
             self._require_holders(spec.protocol)
         record = RequestRecord(caller=caller, request_id=_request_id(request.request_id), digest=_content(spec))
         await asyncio.to_thread(self._store.create_job, spec, self._clock(), record)
+        faults.reach("job.created")
         await self._engine.job_created(spec.job)
         _log.info("job created", job=spec.job, by=caller, tensors=len(spec.tensors), coordinates=spec.values)
-        return wire.CreateJobResponse(job=await self._job(spec.job))
+        # As it was created, however far it is when the call is repeated: the same request gets the same answer.
+        created = await asyncio.to_thread(self._store.job, spec.job)
+        first = replace(created, state=JobState.RUNNING, published_rounds=0, aborted_rounds=0)
+        faults.reach("CreateJob.answering")
+        return wire.CreateJobResponse(job=codec.job_status_to_wire(first))
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: Context) -> wire.ListJobsResponse:
         """Return jobs by name."""
@@ -94,6 +100,7 @@ class OperatorServicer(OperatorServiceServicer):
         await asyncio.to_thread(self._store.job, JobId(request.job))
         statuses = self._engine.watch(JobId(request.job), RoundNumber(request.round))
         async for status in _until(self._closing, statuses):
+            faults.reach("WatchRounds.answering")
             yield wire.WatchRoundsResponse(round=codec.round_status_to_wire(status))
 
     async def _job(self, job: JobId) -> wire.JobStatus:
@@ -141,7 +148,7 @@ def _page(items: Iterable[Item]) -> list[Item]:
 
 
 async def _until(closing: asyncio.Event, statuses: AsyncIterator[RoundStatus]) -> AsyncIterator[RoundStatus]:
-    """Yield until the source ends or the event is set, whichever comes first."""
+    """Yield until the source ends; :class:`UnreachableError` once the event is set, so that who watches asks again."""
     closed = asyncio.ensure_future(closing.wait())
     try:
         while not closing.is_set():
@@ -153,8 +160,10 @@ async def _until(closing: asyncio.Event, statuses: AsyncIterator[RoundStatus]) -
                     following.cancel()
                     await asyncio.wait({following})
             status = None if following.cancelled() else following.result()
-            if status is None:
+            if status is None and not closing.is_set():
                 return
-            yield status
+            if status is not None:
+                yield status
+        raise UnreachableError("the coordinator", "it is being stopped")
     finally:
         closed.cancel()

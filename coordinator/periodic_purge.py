@@ -81,6 +81,7 @@ class PeriodicPurge:
         if days:
             self._forget(self._purger.before(days))
             await self._purge_rounds(self._purger.purged_rounds(days, _warn))
+            await asyncio.to_thread(self._purger.purge_trail, days)
         requests = await asyncio.to_thread(self._purger.purge_requests, self._rule.request_days)
         if requests:
             _log.info("answers purged", calls=requests, request_days=self._rule.request_days)

@@ -119,6 +119,10 @@ class Purger:
         """Delete the answers to calls of more than ``days`` ago; return how many."""
         return self._store.purge_requests(self.before(days))
 
+    def purge_trail(self, days: int) -> int:
+        """Delete the lines of the audit trail of more than ``days`` ago that name who made a job; return how many."""
+        return self._store.purge_trail(self.before(days))
+
     def statement(self, job: JobId, round: RoundNumber, days: int) -> PurgedRound | None:
         """Return what a receipt says of a round as it is stored now; None for one that is purged."""
         record = self._store.round(job, round)

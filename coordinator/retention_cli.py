@@ -59,6 +59,8 @@ def run(
         purged = _purge(purger, days, failures)
         _show(purged, as_json=as_json, word="purged")
         purger.purge_requests(settings.retention.request_days)
+        if not failures:
+            purger.purge_trail(days)
     if failures:
         from secagg.errors import StorageError
 

@@ -6,10 +6,12 @@ Everything here blocks; the asyncio side calls it in an executor.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+import numpy as np
 
 from coordinator.contracts import BlobStore, upload_prefix
 from coordinator.streams import MAX_PART_BYTES, Part, Spool, UploadKey
@@ -17,6 +19,7 @@ from he.accumulate import ResidueAccumulator
 from he.ciphertext import chunk_from_bytes, half_chunk_bytes
 from he.errors import HEError
 from he.parameters import Parameters
+from he.ring import Residues
 from secagg.errors import FaultyClientError, WrongPhaseError
 from secagg.ids import ClientId, Digest, HolderId, JobId, RoundNumber
 from secagg.messages.round import Half, Upload
@@ -25,6 +28,8 @@ from secagg.transcript import CiphertextRoot
 __all__ = ["MAX_PART_BYTES", "UploadKey", "UploadPart", "UploadSpool", "answer_blob", "read_chunks"]
 
 _HALVES: Final = (Half.C0, Half.C1)
+_STRETCH_CHUNKS: Final = 64
+"""Chunks of the sum that are in memory at a time: 3 MiB with ckks-4096."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +42,12 @@ class UploadPart:
     digest: bytes
 
 
-def answer_blob(job: JobId, round: RoundNumber, holder: HolderId) -> str:
-    """Return the name of the blob of a holder's partial decryption."""
-    return f"{upload_prefix(job, round)}/answers/{holder}"
+def answer_blob(job: JobId, round: RoundNumber, holder: HolderId, token: int) -> str:
+    """Return the name of the blob of a holder's partial decryption.
+
+    ``token``: of the lease under which it is fetched, so that a process that lost its lease spoils nothing.
+    """
+    return f"{upload_prefix(job, round)}/answers/{token}/{holder}"
 
 
 class UploadSpool:
@@ -59,9 +67,21 @@ class UploadSpool:
         """Bytes that begun uploads may take on disk."""
         return self.streams.reserved_bytes
 
-    def reserve(self, key: UploadKey, half_bytes: int) -> None:
+    def reserve(self, key: UploadKey, half_bytes: int, *, clients: int = 1) -> None:
         """Set aside the space of both halves, as :meth:`Spool.reserve`."""
-        self.streams.reserve(key, {half.value: half_bytes for half in _HALVES})
+        self.streams.reserve(key, {half.value: half_bytes for half in _HALVES}, clients=clients)
+
+    def recall(self, job: JobId, round: RoundNumber, half_bytes: int, *, clients: int) -> None:
+        """Set aside again what a round had, as :meth:`Spool.recall`."""
+        self.streams.recall(job, round, {half.value: half_bytes for half in _HALVES}, clients=clients)
+
+    def chunk_digests(self, key: UploadKey, parameters: Parameters) -> tuple[bytes, ...]:
+        """Return the SHA-256 of each chunk of a c1 that was verified before."""
+        root = CiphertextRoot()
+        with closing(self._blobs.open(key.blob(Half.C1.value))) as file:
+            for chunk in read_chunks(file, parameters):
+                root.add(chunk)
+        return root.digests
 
     def sizes(self, key: UploadKey) -> dict[Half, int]:
         """Return how many bytes of each half have arrived."""
@@ -121,15 +141,50 @@ class UploadSpool:
 
     def total(
         self, job: JobId, round: RoundNumber, parameters: Parameters, clients: tuple[ClientId, ...]
-    ) -> ResidueAccumulator:
-        """Add up the c0 of these clients; memory of one vector, whatever their number."""
-        accumulator = ResidueAccumulator(parameters)
-        for client in clients:
-            key = UploadKey(job=job, round=round, client=client)
-            with closing(self._blobs.open(key.blob(Half.C0.value))) as file:
-                for index, chunk in enumerate(read_chunks(file, parameters)):
-                    accumulator.add_chunk(index, chunk_from_bytes(parameters, chunk))
-        return accumulator
+    ) -> SpooledSum:
+        """Return the sum of the c0 of these clients, each verified before; added up when it is asked for."""
+        blobs = [UploadKey(job=job, round=round, client=client).blob(Half.C0.value) for client in clients]
+        return SpooledSum(self._blobs, blobs, parameters)
+
+
+class SpooledSum:
+    """The sum of some c0, added up stretch by stretch as it is read: memory of one stretch, whatever their number and length.
+
+    Args:
+        blobs: where they lie.
+        names: of their blobs.
+        parameters: of the plan.
+    """
+
+    def __init__(self, blobs: BlobStore, names: Sequence[str], parameters: Parameters) -> None:
+        self._blobs = blobs
+        self._names = tuple(names)
+        self._parameters = parameters
+        self._first = 0
+        self._stretch: Residues = np.empty((0, len(parameters.data_primes), parameters.degree), dtype=np.uint32)
+
+    def block(self, start: int, stop: int) -> Residues:
+        """Return chunks start to stop (exclusive), reduced: uint32 (stop - start, L, N).
+
+        Raises:
+            StorageError: a c0 cannot be read.
+            HEError: a c0 is not what was verified.
+        """
+        if not self._first <= start <= stop <= self._first + len(self._stretch):
+            # More than is asked for: a bucket is slow to open a blob.
+            after = min(max(stop, start + _STRETCH_CHUNKS), self._parameters.chunks)
+            self._first, self._stretch = start, self._added_up(start, after)
+        return self._stretch[start - self._first : stop - self._first]
+
+    def _added_up(self, start: int, stop: int) -> Residues:
+        accumulator = ResidueAccumulator(self._parameters, chunks=stop - start)
+        size = half_chunk_bytes(self._parameters)
+        for name in self._names:
+            with closing(self._blobs.open(name)) as file:
+                file.seek(start * size)
+                for index in range(stop - start):
+                    accumulator.add_chunk(index, chunk_from_bytes(self._parameters, file.read(size)))
+        return accumulator.finish()
 
 
 def read_chunks(file: BinaryIO, parameters: Parameters) -> Iterator[bytes]:

@@ -1,30 +1,28 @@
-"""What stands between a configuration and a running coordinator: identity, data directory, and what a kill left behind."""
+"""What stands between a configuration and a running coordinator: identity, data directory, and the name that it keeps."""
 
 from __future__ import annotations
 
 import fcntl
-from dataclasses import dataclass, replace
+import re
+import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from coordinator.config import CoordinatorSettings
-from coordinator.contracts import BlobStore, Clock, EngineResources, Limits, RoundRecord, RoundStore, upload_prefix
-from coordinator.store.blobs import DirectoryBlobStore
+from coordinator.contracts import Clock, EngineResources, Limits
+from coordinator.store.opening import open_blobs
 from coordinator.store.rounds import SqlRoundStore
-from secagg.atomic_files import PRIVATE_DIRECTORY_MODE
+from secagg.atomic_files import PRIVATE_DIRECTORY_MODE, PRIVATE_FILE_MODE, write_atomically
 from secagg.errors import ConfigError
 from secagg.identity import Role
+from secagg.identity_keeper import followed
 from secagg.ids import HolderId
-from secagg.messages.round import Phase
-from secagg.transport import TlsIdentity
 
-RESTARTED: Final = "the coordinator was restarted inside the round"
-
-_log: Final = structlog.get_logger("coordinator.startup")
+INSTANCE_FILE: Final = ".instance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class OpenedResources:
 
 
 def open_resources(settings: CoordinatorSettings, clock: Clock) -> OpenedResources:
-    """Open everything that a coordinator needs, and abort the rounds that a former process left unfinished.
+    """Open everything that a coordinator needs.
 
     Raises:
         ConfigError: a file is missing, another coordinator uses the data directory, or a newer version wrote the database.
@@ -49,12 +47,12 @@ def open_resources(settings: CoordinatorSettings, clock: Clock) -> OpenedResourc
         StorageError: database or blobs cannot be opened.
     """
     at = datetime.fromtimestamp(clock(), UTC)
-    identity = TlsIdentity.load(settings.identity, at=at, expect_role=Role.COORDINATOR)
+    identity = followed(settings.identity, at=at, expect_role=Role.COORDINATOR)
     lock = _locked(settings.data_dir)
     try:
         store = SqlRoundStore(settings.resolved_database_url)
-        blobs = DirectoryBlobStore(settings.blobs_directory)
-        abort_unfinished(store, blobs, clock)
+        blobs = open_blobs(settings.resolved_blobs)
+        owner = _instance(settings.data_dir)
     except BaseException:
         lock.close()
         raise
@@ -66,24 +64,27 @@ def open_resources(settings: CoordinatorSettings, clock: Clock) -> OpenedResourc
         limits=Limits(**settings.limits.model_dump()),
         clock=clock,
         metrics=_registry(),
+        owner=owner,
+        address=settings.advertise or settings.listen,
+        lease_seconds=settings.lease_seconds,
+        alone=settings.resolved_database_url.startswith("sqlite"),
     )
     return OpenedResources(engine=engine, lock=lock)
 
 
-def abort_unfinished(store: RoundStore, blobs: BlobStore, clock: Clock) -> None:
-    """Abort every round that has no end: keys and uploads of a round do not outlive the process that ran it."""
-    for record in store.unfinished_rounds():
-        job, number, now = record.status.job, record.status.round, clock()
-        store.save_round(_aborted(record, now))
-        store.audit(job, number, "round-aborted", {"reason": RESTARTED}, now)
-        blobs.delete_prefix(upload_prefix(job, number))
-        _log.warning("round aborted", job=job, round=number, reason=RESTARTED, phase=record.status.phase.value)
-
-
-def _aborted(record: RoundRecord, now: float) -> RoundRecord:
-    started = {**record.status.phase_started, Phase.ABORTED: now}
-    status = replace(record.status, phase=Phase.ABORTED, reason=RESTARTED, phase_started=started)
-    return replace(record, status=status)
+def _instance(directory: Path) -> str:
+    """Return the name under which this process takes leases: made once for its data directory, which one process uses at a time."""
+    path = directory / INSTANCE_FILE
+    try:
+        if not path.exists():
+            write_atomically(path, secrets.token_hex(8).encode(), mode=PRIVATE_FILE_MODE)
+        name = path.read_bytes().decode(errors="replace")
+    except OSError as error:
+        advice = "Set data_dir to a directory that this process may write"
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", next_step=advice) from error
+    if not re.fullmatch("[0-9a-f]{16}", name):
+        raise ConfigError(f"{path} holds no name of a coordinator", next_step="Remove it and start again")
+    return name
 
 
 def _locked(directory: Path) -> IO[bytes]:

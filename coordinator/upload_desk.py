@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
-from coordinator.contracts import Limits
+from coordinator.contracts import AnsweredRequest, Limits
+from coordinator.pushback import seconds_until_free
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.surroundings import Surroundings
 from coordinator.streams import UploadKey
-from secagg.errors import BusyError, FaultyClientError, LateError
+from secagg import faults
+from secagg.errors import BusyError, ElsewhereError, FaultyClientError, LateError, StorageError
 from secagg.ids import ClientId
 from secagg.messages.round import Phase
 from secagg.roles.coordinator.events import Event, UploadRefused
@@ -21,33 +24,70 @@ from secagg.roles.coordinator.events import Event, UploadRefused
 STREAMS_PER_CLIENT: Final = 4
 """A client that lost its connection begins again before the old stream is known to be dead."""
 
+WRITERS: Final = 16
+"""Parts that are written at a time, at the most: enough for a bucket, where each takes a while."""
+
 
 class UploadDesk:
-    """Takes uploads of at most ``limits.concurrent_uploads`` clients at a time."""
+    """Takes uploads of at most ``limits.concurrent_uploads`` clients at a time.
 
-    def __init__(self, around: Surroundings, limits: Limits) -> None:
+    Each stream has one part in memory at the most, so all of them together ``STREAMS_PER_CLIENT`` for each of these clients.
+    """
+
+    def __init__(self, around: Surroundings, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._around = around
         self._most = limits.concurrent_uploads
-        self._running: Counter[UploadKey] = Counter()
+        self._clock = clock
+        self._running: dict[UploadKey, list[float]] = {}
         self._completing: WeakValueDictionary[UploadKey, asyncio.Lock] = WeakValueDictionary()
+        # Threads of their own: parts that wait for a slow disk keep nobody from the database.
+        writers = min(self._most, WRITERS)
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="spool")
+        self._slots = asyncio.Semaphore(writers)
 
     @contextmanager
     def place(self, key: UploadKey) -> Iterator[None]:
         """Hold a place for one stream of one client; :class:`BusyError` when there is none."""
         self._check_place(key)
-        self._running[key] += 1
+        began = self._clock()
+        self._running.setdefault(key, []).append(began)
         self._around.metrics.uploads_running(1)
         try:
             yield
         finally:
-            self._running -= Counter({key: 1})
+            self._running[key].remove(began)
+            if not self._running[key]:
+                del self._running[key]
             self._around.metrics.uploads_running(-1)
 
     def _check_place(self, key: UploadKey) -> None:
-        if self._running[key] >= STREAMS_PER_CLIENT:
-            raise BusyError(f"{self._running[key]} uploads of client {key.client} are running already")
-        if key not in self._running and len(self._running) >= self._most:
-            raise BusyError(f"uploads of {self._most} clients are running already")
+        own = self._running.get(key, [])
+        if len(own) >= STREAMS_PER_CLIENT:
+            raise self._busy(f"{len(own)} uploads of client {key.client} are running already", own)
+        if not own and len(self._running) >= self._most:
+            held = [began[0] for began in self._running.values()]
+            raise self._busy(f"uploads of {self._most} clients are running already", held)
+
+    def _busy(self, reason: str, began: list[float]) -> BusyError:
+        now = self._clock()
+        return BusyError(reason, retry_after_seconds=seconds_until_free(now - one for one in began))
+
+    async def write(self, live: LiveRound, key: UploadKey, append: Callable[[], object]) -> None:
+        """Put a part on file in a thread, when there is one; it keeps its thread to the end, even when the caller goes away.
+
+        Raises:
+            StorageError: it could not be stored.
+            SecAggError: it must not be stored, as of :meth:`Spool.append`.
+        """
+        await self._slots.acquire()
+        writing = asyncio.get_running_loop().run_in_executor(self._writers, append)
+        writing.add_done_callback(lambda _: self._slots.release())
+        try:
+            await asyncio.shield(writing)
+        except StorageError as error:
+            live.log.warning("part not stored", client=key.client, cause=str(error))
+            raise
+        faults.reach("part.appended")
 
     async def complete(
         self,
@@ -57,6 +97,7 @@ class UploadDesk:
         counted: Callable[[], bool],
         verify: Callable[[], Awaitable[None]],
         event: Event,
+        request: AnsweredRequest | None = None,
     ) -> None:
         """Verify what was spooled and count it; the same again is harmless.
 
@@ -66,6 +107,7 @@ class UploadDesk:
             counted: whether it counts already; raises when it must not count.
             verify: holds the spooled bytes against what was signed.
             event: what the machine is told once they hold.
+            request: the call that says that all is sent, with its answer.
 
         Raises:
             FaultyClientError: the bytes are not what was signed, or must not count; the client is out of this round.
@@ -74,13 +116,16 @@ class UploadDesk:
         lock = self._completing.setdefault(key, asyncio.Lock())
         async with lock:
             if counted():
+                if request is not None:
+                    await live.ledger.keep_answer(request)
                 return
             try:
                 await verify()
             except FaultyClientError as error:
                 await self._refuse(live, key, error)
                 raise
-            await live.apply(event)
+            faults.reach("upload.verified")
+            await live.apply(event, request)
             self._around.metrics.contribution_counted()
 
     async def _refuse(self, live: LiveRound, key: UploadKey, error: FaultyClientError) -> None:
@@ -88,6 +133,7 @@ class UploadDesk:
         self._around.metrics.contribution_refused()
         await live.apply(UploadRefused(client=key.client, reason=error.reason))
         await asyncio.to_thread(self._around.spool.discard, key)
+        faults.reach("upload.discarded")
 
 
 def key_of(live: LiveRound, client: ClientId) -> UploadKey:
@@ -96,7 +142,9 @@ def key_of(live: LiveRound, client: ClientId) -> UploadKey:
 
 
 def verify_open(live: LiveRound) -> None:
-    """Raise :class:`LateError` once no upload counts any more."""
+    """Raise :class:`LateError` once no upload counts any more, :class:`ElsewhereError` once it is not taken here."""
+    if live.suspended:
+        raise ElsewhereError(live.state.spec.job)
     if live.state.phase is not Phase.UPLOADING:
         raise closed(live)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from coordinator.rounds.live import LiveRound
-from coordinator.upload_desk import closed
+from coordinator.upload_desk import closed, verify_open
 from secagg.errors import UsageError
 from secagg.messages.round import Phase
 
@@ -47,6 +47,7 @@ async def ending_with_uploads(live: LiveRound) -> AsyncIterator[None]:
 
     Raises:
         LateError: the uploads are closed.
+        ElsewhereError: the round is not run here any more.
     """
     try:
         async with asyncio.timeout(None) as limit:
@@ -56,6 +57,7 @@ async def ending_with_uploads(live: LiveRound) -> AsyncIterator[None]:
             finally:
                 watching.cancel()
     except TimeoutError:
+        verify_open(live)
         raise closed(live) from None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
-from coordinator.contracts import Limits
+from coordinator.contracts import AnsweredRequest, Limits
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.protocols import ckks_state
 from coordinator.rounds.surroundings import Surroundings
@@ -54,21 +55,24 @@ class Uploads:
             SecAggError: the upload must not count, by `check_upload`.
         """
         key = key_of(live, upload.client)
-        counted = check_upload(ckks_state(live.state), upload)
+        state = ckks_state(live.state)
+        counted = check_upload(state, upload)
         with self._desk.place(key):
             if not counted:
-                parameters = live.state.certified.parameters
-                self._around.spool.reserve(key, parameters.chunks * half_chunk_bytes(parameters))
+                parameters, clients = state.certified.parameters, len(state.joins) - len(state.refused)
+                self._around.spool.reserve(key, parameters.chunks * half_chunk_bytes(parameters), clients=clients)
             yield lambda part: self._receive(live, key, part)
 
     async def _receive(self, live: LiveRound, key: UploadKey, wire: pb.UploadPart) -> None:
         verify_open(live)
         half = codec.half_from_wire(wire.half)
         part = UploadPart(half=half, offset=wire.offset, data=wire.data, digest=wire.digest)
-        await asyncio.to_thread(self._around.spool.append, key, part)
+        await self._desk.write(live, key, partial(self._around.spool.append, key, part))
         self._around.metrics.bytes_received(len(part.data))
 
-    async def complete(self, live: LiveRound, upload: Authenticated[Upload]) -> None:
+    async def complete(
+        self, live: LiveRound, upload: Authenticated[Upload], request: AnsweredRequest | None = None
+    ) -> None:
         """Verify the spooled bytes and count them; errors as of :meth:`UploadDesk.complete`."""
         key = key_of(live, upload.message.client)
         await self._desk.complete(
@@ -77,6 +81,7 @@ class Uploads:
             counted=lambda: check_upload(ckks_state(live.state), upload.message),
             verify=lambda: self._verify(live, key, upload.message),
             event=UploadVerified(upload=upload),
+            request=request,
         )
 
     async def _verify(self, live: LiveRound, key: UploadKey, upload: Upload) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
+from coordinator.contracts import AnsweredRequest
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.protocols import masking_state
 from coordinator.rounds.surroundings import Surroundings
@@ -47,22 +49,24 @@ class VectorUploads:
             SecAggError: the vector must not count, by `check_vector`.
         """
         key = key_of(live, upload.client)
-        counted = check_vector(masking_state(live.state), upload)
+        state = masking_state(live.state)
+        counted = check_vector(state, upload)
         with self._desk.place(key):
             if not counted:
-                self._around.vectors.reserve(key, live.state.spec.masking_parameters.vector_bytes)
+                clients = len(set(state.sharers) - state.refused.keys())
+                self._around.vectors.reserve(key, state.spec.masking_parameters.vector_bytes, clients=clients)
             yield lambda part: self._receive(live, key, part)
 
     async def _receive(self, live: LiveRound, key: UploadKey, part: pb.VectorPart) -> None:
         verify_open(live)
 
-        def append() -> None:
-            self._around.vectors.append(key, offset=part.offset, data=part.data, digest=part.digest)
-
-        await asyncio.to_thread(append)
+        append = self._around.vectors.append
+        await self._desk.write(live, key, partial(append, key, offset=part.offset, data=part.data, digest=part.digest))
         self._around.metrics.bytes_received(len(part.data))
 
-    async def complete(self, live: LiveRound, upload: Authenticated[MaskedUpload]) -> None:
+    async def complete(
+        self, live: LiveRound, upload: Authenticated[MaskedUpload], request: AnsweredRequest | None = None
+    ) -> None:
         """Verify the spooled vector and count it; errors as of :meth:`UploadDesk.complete`."""
         key = key_of(live, upload.message.client)
         await self._desk.complete(
@@ -71,6 +75,7 @@ class VectorUploads:
             counted=lambda: check_vector(masking_state(live.state), upload.message),
             verify=lambda: self._verify(live, key, upload.message),
             event=VectorVerified(upload=upload),
+            request=request,
         )
 
     async def _verify(self, live: LiveRound, key: UploadKey, upload: MaskedUpload) -> None:

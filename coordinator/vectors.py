@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 from coordinator.contracts import BlobStore
 from coordinator.streams import Part, Spool, UploadKey
 from secagg.errors import FaultyClientError, MessageError, WrongPhaseError
+from secagg.ids import JobId, RoundNumber
 from secagg.masking.masks import MaskedSum, piece_bytes, pieces
 from secagg.masking.packing import unpack
 from secagg.masking.parameters import MaskingParameters
@@ -34,9 +35,13 @@ class VectorSpool:
         self._blobs = blobs
         self._streams = streams
 
-    def reserve(self, key: UploadKey, vector_bytes: int) -> None:
+    def reserve(self, key: UploadKey, vector_bytes: int, *, clients: int = 1) -> None:
         """Set aside the space of a vector, as :meth:`Spool.reserve`."""
-        self._streams.reserve(key, {_VECTOR: vector_bytes})
+        self._streams.reserve(key, {_VECTOR: vector_bytes}, clients=clients)
+
+    def recall(self, job: JobId, round: RoundNumber, vector_bytes: int, *, clients: int) -> None:
+        """Set aside again what a round had, as :meth:`Spool.recall`."""
+        self._streams.recall(job, round, {_VECTOR: vector_bytes}, clients=clients)
 
     def size(self, key: UploadKey) -> int:
         """Return how many bytes have arrived."""

@@ -74,14 +74,16 @@ async def fetch_answer(
     timeout_seconds: float,
     on_silence: Silence,
 ) -> Authenticated[PartialStatement]:
-    """Spool a holder's answer and return its statement; errors as of :class:`KeyHolderCalls`."""
+    """Spool a holder's answer, on disk when this returns, and return its statement; errors as of :class:`KeyHolderCalls`."""
 
     async def once() -> Authenticated[PartialStatement]:
         await asyncio.to_thread(blobs.delete_prefix, blob)
         spool = _AnswerSpool(calls.holder, blobs, blob, parameters)
         async for message in calls.decrypt(request, timeout_seconds=timeout_seconds):
             await spool.take(message)
-        return spool.finish(request)
+        statement = spool.finish(request)
+        await asyncio.to_thread(blobs.sync, blob)
+        return statement
 
     return await persevering(once, on_silence)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from coordinator.contracts import Limits
+from coordinator.pushback import WAITING_CALL_SECONDS
 from secagg.errors import BusyError
 
 CALLS_PER_CALLER: Final = 64
@@ -53,9 +54,10 @@ class WaitingRoom:
     def place(self, caller: str) -> Iterator[None]:
         """Hold a place for one call that lasts as long as it likes; :class:`BusyError` when too many are held."""
         if self._held >= self._bound:
-            raise BusyError(f"{self._held} calls are waiting already")
+            raise BusyError(f"{self._held} calls are waiting already", retry_after_seconds=WAITING_CALL_SECONDS)
         if self._of[caller] >= CALLS_PER_CALLER:
-            raise BusyError(f"{self._of[caller]} calls of {caller} are waiting already")
+            reason = f"{self._of[caller]} calls of {caller} are waiting already"
+            raise BusyError(reason, retry_after_seconds=WAITING_CALL_SECONDS)
         self._held += 1
         self._of[caller] += 1
         try:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
-from coordinator.contracts import mean_name
+from coordinator.contracts import AnsweredRequest, Lease, mean_name
 from coordinator.rounds.changes import Changes
 from coordinator.rounds.chores import CkksChores
+from coordinator.rounds.cleaning import clean_up
+from coordinator.rounds.ledger import RoundLedger
 from coordinator.rounds.masking_chores import MaskingChores
-from coordinator.rounds.record import Evidence, record_of, status_of
+from coordinator.rounds.persisting import persisting
+from coordinator.rounds.record import Evidence, status_of
 from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
-from secagg import codec
-from secagg.errors import FaultyClientError, LateError
+from secagg import codec, faults
+from secagg.errors import ElsewhereError, FaultyClientError, LateError
 from secagg.identity import SignedMessage
-from secagg.ids import NONCE_BYTES, ClientId, HolderId, RoundNumber
-from secagg.messages.round import PartialStatement, Phase, RoundStatus
-from secagg.messages.signed import Authenticated
+from secagg.ids import NONCE_BYTES, ClientId, RoundNumber
+from secagg.messages.round import Phase, RoundStatus
 from secagg.plan import JobSpec
 from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import (
@@ -37,11 +39,22 @@ from secagg.roles.coordinator.effects import (
 )
 from secagg.roles.coordinator.events import CancelRequested, DeadlinePassed, Event, GraceOver
 from secagg.roles.coordinator.masking.state import MaskingRoundState
+from secagg.roles.coordinator.resuming import phase_seconds, resumed
 from secagg.roles.coordinator.state import RoundState
 
 _log: Final = structlog.get_logger("coordinator.round")
-_LARGE_ROSTER: Final = 256
 _LOOK_AGAIN_SECONDS: Final = 30.0
+RECONNECT_SECONDS: Final = 10.0
+"""What is left at least of a phase when its round is gone on with: who was cut off has not come back yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a round stood when its coordinator ended. ``events``: how many were kept."""
+
+    state: RoundState
+    evidence: Evidence
+    events: int
 
 
 class LiveRound:
@@ -49,26 +62,30 @@ class LiveRound:
 
     Args:
         spec: the job.
-        round: its number, already taken in the store.
+        round: its number.
         around: what the driver works with.
         changes: told whenever the round changed.
+        lease: the right to run it; every write is held against it.
     """
 
-    def __init__(self, spec: JobSpec, round: RoundNumber, around: Surroundings, changes: Changes) -> None:
+    def __init__(
+        self, spec: JobSpec, round: RoundNumber, around: Surroundings, changes: Changes, lease: Lease | None = None
+    ) -> None:
         self._around = around
         self._changes = changes
+        self.ledger = RoundLedger(around.store, around.clock, lease)
         self._lock = asyncio.Lock()
         self._moves: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._chunks: dict[bytes, ClientId] = {}
         self._result: SignedMessage | None = None
-        self.statements: dict[HolderId, Authenticated[PartialStatement]] = {}
         self._first = rules.begin(spec, round, nonce=secrets.token_bytes(NONCE_BYTES))
         # The plan is shown once the round is stored, not before.
         self.state: RoundState = replace(self._first.state, plan=None)
         self._phase_started: dict[Phase, float] = {self.state.phase: around.clock()}
         masks = isinstance(self.state, MaskingRoundState)
         self.chores: RoundChores = MaskingChores(self, around) if masks else CkksChores(self, around)
+        self.suspended = False
         self.closed = asyncio.Event()
         self.log = _log.bind(job=spec.job, round=round)
 
@@ -82,23 +99,55 @@ class LiveRound:
         """What operators see."""
         return status_of(self.state, self._evidence())
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing is done in it any more, here."""
+        return self.suspended or self.state.phase.ended
+
+    def ended_before(self, at: float) -> bool:
+        """Whether it ended before a time, in seconds since the epoch."""
+        return self.state.phase.ended and self._phase_started[self.state.phase] < at
+
     def _evidence(self) -> Evidence:
-        return Evidence(phase_started=self._phase_started, statements=self.statements, result=self._result)
+        return Evidence(phase_started=self._phase_started, result=self._result)
 
     async def begin(self) -> None:
-        """Store the new round, set its first deadline, and start what it needs before clients can join."""
+        """Take the round's number in the store, set its first deadline, and start what it needs before clients can join."""
         step = self._first
         async with self._lock:
-            await self._run_all(step.effects, step.state)
+            await self.ledger.open(step, self._evidence())
+            self._move_to(step.state)
+            self._run_all(step)
         self.chores.begin(step.state)
 
-    async def apply(self, event: Event) -> None:
+    async def resume(self, standing: Standing) -> None:
+        """Go on where the round stood: with what is owed, and with what is left of its phase's time."""
+        state = standing.state
+        async with self._lock:
+            await self.chores.recall(state)
+            self.ledger.recall(standing.events)
+            self.state, self._phase_started = state, dict(standing.evidence.phase_started)
+            left = self._phase_started[state.phase] + phase_seconds(state) - self._around.clock()
+            self._set_deadline(state.phase, max(left, RECONNECT_SECONDS))
+            self.log.info("round resumed", phase=state.phase.value, events=standing.events, seconds_left=round(left, 3))
+            self.chores.phase_entered(state)
+            for effect in resumed(state):
+                self._run(effect, state)
+            self._changes.notify()
+        if state.phase is self._first.state.phase:
+            self.chores.begin(state)
+
+    async def apply(self, event: Event, request: AnsweredRequest | None = None) -> None:
         """Apply an event and run its effects to their end, even when the caller goes away.
+
+        Args:
+            event: what happened.
+            request: the call that brought it, with the answer that it gets; stored in the same step.
 
         Raises:
             SecAggError: the machine refuses the event, or the state cannot be stored; nothing has changed.
         """
-        move = self._spawn(self._locked(event))
+        move = self._spawn(self._locked(event, request))
         try:
             await asyncio.shield(move)
         except asyncio.CancelledError:
@@ -111,50 +160,61 @@ class LiveRound:
         if error is not None:
             self.log.info("event refused, its caller is gone", cause=str(error))
 
-    async def _locked(self, event: Event) -> None:
+    async def _locked(self, event: Event, request: AnsweredRequest | None) -> None:
         async with self._lock:
-            await self._step(event)
+            await self._step(event, request)
 
-    async def _step(self, event: Event) -> None:
-        step = rules.step(self.state, event)
-        await self._run_all(step.effects, step.state)
+    async def _step(self, event: Event, request: AnsweredRequest | None = None) -> None:
+        if self.suspended:
+            raise ElsewhereError(self.state.spec.job)
+        try:
+            await self.ledger.settle(self.state)
+            step = rules.step(self.state, event)
+            if step.effects:
+                await self._store(step, event, request)
+            elif request is not None:
+                await self.ledger.keep_answer(request)
+        except ElsewhereError:
+            self._spawn(self.suspend())
+            raise
+        self._run_all(step)
+        faults.reach(f"{type(event).__name__}.done")
 
-    async def _run_all(self, effects: tuple[Effect, ...], state: RoundState) -> None:
-        for effect in effects:
-            await self._run(effect, state)
+    async def _store(self, step: Any, event: Event, request: AnsweredRequest | None) -> None:
+        state, started = step.state, self._phase_started
+        if state.phase not in started:
+            started = {**started, state.phase: self._around.clock()}
+        results = [one.result for one in step.effects if isinstance(one, PublishResult)]
+        # Signed first, so that what is stored is what will be shown.
+        signed = codec.sign(results[0], self._around.identity.signer) if results else None
+        evidence = Evidence(phase_started=started, result=signed)
+        await self.ledger.advance(self.state, step, event, evidence, request)
+        if self.suspended:
+            # Stored in time; whoever goes on with the round carries it out, and answers the call when it is repeated.
+            raise ElsewhereError(state.spec.job)
+        self._result, self._phase_started = signed, started
+        self._move_to(state)
 
-    async def _run(self, effect: Effect, state: RoundState) -> None:
+    def _run_all(self, step: Any) -> None:
+        for effect in step.effects:
+            self._run(effect, step.state)
+
+    def _run(self, effect: Effect, state: RoundState) -> None:
         match effect:
-            case PublishResult():
-                self._result = codec.sign(effect.result, self._around.identity.signer)
-            case StoreRound():
-                await self._store(state)
+            case StoreRound() | PublishResult():
+                pass  # Done before anything else.
             case SetDeadline():
-                self._set_timer("deadline", effect.seconds, DeadlinePassed(phase=effect.phase))
+                self._set_deadline(effect.phase, effect.seconds)
             case SetGrace():
                 self._set_timer("grace", effect.seconds, GraceOver())
             case Audit():
-                await self._audit(effect)
+                self.log.info(effect.event, **dict(effect.details))
             case AbortRound():
                 self.log.warning("round aborted", reason=effect.reason, have=effect.have, need=effect.need)
             case DeleteUploads():
                 self._spawn(self._close())
             case _:
                 self.chores.delegate(effect, state)
-
-    async def _store(self, state: RoundState) -> None:
-        started = self._phase_started
-        if state.phase not in started:
-            started = {**started, state.phase: self._around.clock()}
-        if self._worth_storing(state):
-            record = record_of(state, replace(self._evidence(), phase_started=started))
-            await asyncio.to_thread(self._around.store.save_round, record)
-        self._phase_started = started
-        self._move_to(state)
-
-    def _worth_storing(self, state: RoundState) -> bool:
-        """Whether to write: a round that is cut off is aborted at the next start, so a large roster waits for its phase's end."""
-        return state.phase is not self.state.phase or len(state.joins) <= _LARGE_ROSTER
 
     def _move_to(self, state: RoundState) -> None:
         left, self.state = self.state.phase, state
@@ -166,11 +226,8 @@ class LiveRound:
             self.chores.phase_entered(state)
         self._changes.notify()
 
-    async def _audit(self, effect: Audit) -> None:
-        details = dict(effect.details)
-        job, number = self.state.spec.job, self.state.round
-        await asyncio.to_thread(self._around.store.audit, job, number, effect.event, details, self._around.clock())
-        self.log.info(effect.event, **details)
+    def _set_deadline(self, phase: Phase, seconds: float) -> None:
+        self._set_timer("deadline", seconds, DeadlinePassed(phase=phase))
 
     def _set_timer(self, name: str, seconds: float, event: Event) -> None:
         if name in self._timers:
@@ -184,34 +241,54 @@ class LiveRound:
 
     def report(self, event: Event, phase: Phase) -> None:
         """Apply an event of the driver's own that is meant for a phase; if that fails, the round ends."""
-        self._spawn(self._reported(event, phase))
+        self._spawn(self.guarded(lambda: self._reported(event, phase), type(event).__name__))
 
     async def _reported(self, event: Event, phase: Phase) -> None:
+        async with self._lock:
+            # A timer that fires while a client's event ends the phase comes too late, and is no failure.
+            if self.state.phase is phase and not self.suspended:
+                await self._step(event)
+
+    async def guarded(self, work: Any, what: str) -> None:
+        """Do something of the driver's own: again while the store fails; any other failure of ours ends the round."""
         try:
-            async with self._lock:
-                # A timer that fires while a client's event ends the phase comes too late, and is no failure.
-                if self.state.phase is phase:
-                    await self._step(event)
+            await persisting(work, lambda: self.over, self.log)
+        except ElsewhereError:
+            self.log.info("left to another process", happening=what)
         except Exception as error:
-            if self.state.phase.ended:
-                return
-            self.log.exception("round failed inside", happening=type(event).__name__)
-            await self.give_up(f"the coordinator failed: {type(error).__name__}")
+            if not self.over:
+                self.log.exception("round failed inside", happening=what)
+                await self.give_up(f"the coordinator failed: {type(error).__name__}")
 
     async def give_up(self, reason: str) -> None:
-        """End the round, in memory if the store does not take it."""
+        """End the round; when the store does not take it, leave it as it stands there, to be gone on with."""
         try:
             await self.apply(CancelRequested(reason=reason))
         except Exception:
-            self.log.exception("end of the round not stored")
-            if not self.state.phase.ended:
-                self._phase_started[Phase.ABORTED] = self._around.clock()
-                self._move_to(rules.aborted(self.state, reason))
-                await self._close()
+            if not self.over:
+                self.log.exception("end of the round not stored", reason=reason)
+                await self.suspend()
+
+    async def suspend(self) -> None:
+        """Stop without an end: the store has all that it takes to go on, here or elsewhere."""
+        if self.over:
+            return
+        self.suspended = True
+        self._cancel_timers()
+        # A move that is being stored is waited for: after this, nothing is written and nobody is asked.
+        async with self._lock:
+            await self.chores.stop()
+        self._around.spool.streams.forget_round(self.state.spec.job, self.state.round)
+        self._chunks.clear()
+        self.log.info("round suspended", phase=self.state.phase.value)
+        self.closed.set()
+        self._changes.notify()
 
     async def left(self, phase: Phase) -> None:
-        """Return once the round is in another phase."""
-        while not await self._changes.wait_until(lambda: self.state.phase is not phase, _LOOK_AGAIN_SECONDS):
+        """Return once the round is in another phase, or is not run here any more."""
+        while not await self._changes.wait_until(
+            lambda: self.suspended or self.state.phase is not phase, _LOOK_AGAIN_SECONDS
+        ):
             pass
 
     def claim_chunks(self, client: ClientId, digests: tuple[bytes, ...]) -> None:
@@ -227,6 +304,10 @@ class LiveRound:
             raise FaultyClientError(client, "a chunk of its c1 is a copy of another client's")
         self._chunks.update(dict.fromkeys(digests, client))
 
+    def recall_chunks(self, client: ClientId, digests: tuple[bytes, ...]) -> None:
+        """Take the chunks of an upload that counted before the round was resumed."""
+        self._chunks.update(dict.fromkeys(digests, client))
+
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._moves.add(task)
@@ -234,18 +315,18 @@ class LiveRound:
         return task
 
     async def _close(self) -> None:
-        """Clean up after the end: work stopped, holders told, uploads deleted."""
+        """Clean up after the end: work stopped, holders told, uploads deleted; what fails now is tried again later."""
         if self.closed.is_set():
             return
         self._cancel_timers()
         await self.chores.finish()
-        job, number = self.state.spec.job, self.state.round
+        faults.reach("end.holders-told")
+        job, number, result = self.state.spec.job, self.state.round, self.state.result
+        mean = None if result is None else mean_name(job, number, result.mean_digest)
         try:
-            await asyncio.to_thread(self._around.spool.delete_round, job, number)
-            if self.state.phase is Phase.ABORTED:
-                await asyncio.to_thread(self._around.blobs.delete_prefix, mean_name(job, number))
+            await asyncio.to_thread(clean_up, self._around, job, number, mean, self.ledger.lease)
         except Exception:
-            self.log.exception("uploads not deleted")
+            self.log.exception("not cleaned up yet")
         self._chunks.clear()
         self._around.metrics.round_ended(self.state.phase, self.status.holders)
         self.closed.set()

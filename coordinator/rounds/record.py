@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator.contracts import (
     ContributionRecord,
     ContributionState,
+    EventRecord,
     HolderRecord,
     RoundRecord,
     mean_name,
@@ -16,8 +17,8 @@ from coordinator.rounds.protocols import ckks_state
 from secagg import codec
 from secagg.identity import SignedMessage
 from secagg.ids import ClientId, HolderId
-from secagg.messages.round import PartialStatement, Phase, RoundStatus
-from secagg.messages.signed import Authenticated
+from secagg.messages.round import Phase, RoundStatus
+from secagg.roles.coordinator.effects import Audit, Effect
 from secagg.roles.coordinator.masking.state import MaskingRoundState
 from secagg.roles.coordinator.state import CkksRoundState, RoundState
 
@@ -27,7 +28,6 @@ class Evidence:
     """What the driver keeps beside the machine's state. ``phase_started``: seconds since the epoch."""
 
     phase_started: Mapping[Phase, float]
-    statements: Mapping[HolderId, Authenticated[PartialStatement]]
     result: SignedMessage | None
 
 
@@ -70,17 +70,25 @@ def _reason(state: RoundState) -> str:
     return state.reason if state.need is None else f"{state.reason} (have {state.have}, need {state.need})"
 
 
+def audit_records(state: RoundState, effects: Iterable[Effect], at: float) -> tuple[EventRecord, ...]:
+    """Return the lines of the audit trail that a step asks for."""
+    return tuple(
+        EventRecord(job=state.spec.job, round=state.round, event=one.event, details=dict(one.details), at=at)
+        for one in effects
+        if isinstance(one, Audit)
+    )
+
+
 def record_of(state: RoundState, evidence: Evidence) -> RoundRecord:
-    """Return what the store keeps: never a share, sealed or revealed, for shares open masks."""
-    published = state.phase is Phase.PUBLISHED
+    """Return what the store keeps beyond the round's end: never a share, sealed or revealed, for shares open masks."""
     return RoundRecord(
         status=status_of(state, evidence),
         key=_key(state),
         roster=None if state.roster_digest is None else _roster(state),
         contributions=tuple(_contribution(state, client) for client in sorted(state.joins)),
-        holders=tuple(_holder(ckks_state(state), evidence, name) for name in sorted(state.holders)),
+        holders=tuple(_holder(ckks_state(state), name) for name in sorted(state.holders)),
         result=None if evidence.result is None else codec.signed_to_bytes(evidence.result),
-        mean_blob=mean_name(state.spec.job, state.round) if published else None,
+        mean_blob=None if state.result is None else mean_name(state.spec.job, state.round, state.result.mean_digest),
     )
 
 
@@ -118,8 +126,9 @@ def _contribution_state(state: RoundState, client: ClientId) -> ContributionStat
     return ContributionState.REJECTED if client in state.refused else ContributionState.JOINED
 
 
-def _holder(state: CkksRoundState, evidence: Evidence, holder: HolderId) -> HolderRecord:
-    approval, statement = state.approvals.get(holder), evidence.statements.get(holder)
+def _holder(state: CkksRoundState, holder: HolderId) -> HolderRecord:
+    approval, answer = state.approvals.get(holder), state.answers.get(holder)
+    statement = None if answer is None else answer.statement
     return HolderRecord(
         holder=holder,
         approval=None if approval is None else codec.signed_to_bytes(approval.signed),

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from coordinator.contracts import BlobStore
-from he.accumulate import ResidueAccumulator
+from coordinator.rounds.mean_file import SumFile, sum_on_disk
 from he.ciphertext import half_chunk_bytes
 from he.errors import FaultyShareError, HEError
-from he.packing import unpack_mean
 from he.parameters import Parameters
 from he.recover import open_block
-from secagg.ids import Digest, HolderId
-from secagg.plan import JobSpec, RoundPlan
+from secagg.ids import HolderId
+from secagg.plan import RoundPlan
 from secagg.roles.coordinator.events import OpeningFailed, SumOpened
 
 BLOCK_CHUNKS: Final = 16
-_PART_BYTES: Final = 1024 * 1024
 Floats = npt.NDArray[np.float64]
 Residues = npt.NDArray[np.uint32]
+
+
+class SumOfHalves(Protocol):
+    """The sum of all c0."""
+
+    def block(self, start: int, stop: int) -> Residues:
+        """Return its chunks start to stop (exclusive), reduced: uint32 (stop - start, L, N)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class _UnopenedError(Exception):
 
 
 class SumRecovery:
-    """One attempt at opening a sum. Memory: one vector of float64 and a block of each answer.
+    """One attempt at opening a sum. Memory: a block of the sum and of each answer, whatever the length of the vector.
 
     Args:
         plan: the round.
@@ -55,18 +59,21 @@ class SumRecovery:
         answers: of at least t distinct holders of the round's group.
     """
 
-    def __init__(self, plan: RoundPlan, total: ResidueAccumulator, answers: tuple[SpooledAnswer, ...]) -> None:
+    def __init__(self, plan: RoundPlan, total: SumOfHalves, answers: tuple[SpooledAnswer, ...]) -> None:
         self._plan = plan
         self._parameters: Parameters = plan.parameters
         self._total = total
         self._answers = answers
         self._liars: list[int] = []
 
-    def open(self, blobs: BlobStore, mean_blob: str) -> SumOpened | OpeningFailed:
+    def open(self, blobs: BlobStore) -> SumOpened | OpeningFailed:
         """Open the sum and write the mean; blocks for as long as it takes."""
+        spec, round = self._plan.spec, self._plan.round
         try:
-            vector = self._vector(blobs)
-            mean, total_weight = _mean(self._plan.spec, vector)
+            with sum_on_disk(blobs, spec.job, round) as opened:
+                for values in self._vector(blobs):
+                    opened.append(values)
+                return self._published(opened)
         except _UnopenedError as error:
             return OpeningFailed(
                 reason=error.reason,
@@ -74,15 +81,20 @@ class SumRecovery:
                 liars=self._names(self._liars),
                 suspects=self._names(error.suspects),
             )
-        digest, size = write_mean(blobs, mean_blob, self._plan.spec, mean)
+
+    def _published(self, opened: SumFile) -> SumOpened:
+        try:
+            total_weight, digest, size = opened.write_mean(self._plan.spec, self._plan.round)
+        except HEError as error:
+            raise _UnopenedError(str(error), suspects=(), can_wait=False) from error
         return SumOpened(total_weight=total_weight, mean_digest=digest, mean_bytes=size, liars=self._names(self._liars))
 
     def _names(self, numbers: list[int] | tuple[int, ...]) -> tuple[HolderId, ...]:
         return tuple(self._plan.ckks.group.holders[number - 1] for number in sorted(set(numbers)))
 
-    def _vector(self, blobs: BlobStore) -> Floats:
+    def _vector(self, blobs: BlobStore) -> Iterator[Floats]:
+        """Yield the opened sum in blocks, without the padding of the last chunk."""
         parameters = self._parameters
-        out = np.empty(parameters.chunks * parameters.slots)
         with ExitStack() as stack:
             files = {
                 self._plan.ckks.group.index(answer.holder): stack.enter_context(blobs.open(answer.blob))
@@ -90,9 +102,7 @@ class SumRecovery:
             }
             for start in range(0, parameters.chunks, BLOCK_CHUNKS):
                 stop = min(start + BLOCK_CHUNKS, parameters.chunks)
-                opened = self._block(start, stop, files)
-                out[start * parameters.slots : stop * parameters.slots] = opened
-        return out[: parameters.values]
+                yield self._block(start, stop, files)[: parameters.values - start * parameters.slots]
 
     def _block(self, start: int, stop: int, files: dict[int, BinaryIO]) -> Floats:
         """Open chunks ``start`` to ``stop``, leaving named liars out from here on."""
@@ -123,29 +133,3 @@ def _read_block(file: BinaryIO, parameters: Parameters, start: int, stop: int) -
     data = file.read((stop - start) * size)
     shape = (stop - start, len(parameters.data_primes), parameters.degree)
     return np.frombuffer(data, dtype="<u4").reshape(shape).astype(np.uint32, copy=False)
-
-
-def _mean(spec: JobSpec, vector: Floats) -> tuple[dict[str, npt.NDArray[np.generic]], float]:
-    try:
-        return unpack_mean(vector, spec.layout, spec.clip, spec.max_weight)
-    except HEError as error:
-        raise _UnopenedError(str(error), suspects=(), can_wait=False) from error
-
-
-def write_mean(
-    blobs: BlobStore, name: str, spec: JobSpec, mean: Mapping[str, npt.NDArray[np.generic]]
-) -> tuple[Digest, int]:
-    """Write every tensor in the order of the plan, little-endian in its own dtype; return SHA-256 and bytes."""
-    hashed = hashlib.sha256()
-
-    def parts() -> Iterator[bytes]:
-        for tensor in spec.tensors:
-            array = np.ascontiguousarray(mean[tensor.name])
-            flat = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
-            for start in range(0, flat.size, _PART_BYTES):
-                part = flat[start : start + _PART_BYTES].tobytes()
-                hashed.update(part)
-                yield part
-
-    size = blobs.write(name, parts())
-    return Digest(hashed.digest()), size

@@ -21,14 +21,14 @@ from he.public_key import PublicKey
 from he.residues import Residues, residues_from_bytes
 from he.ring import key_ring_for
 from he.sampling import expand_public
-from secagg import transcript
-from secagg.errors import FaultyKeyHolderError, SecAggError, UnreachableError
+from secagg import faults, transcript
+from secagg.errors import ConflictError, FaultyKeyHolderError, SecAggError, UnreachableError
 from secagg.ids import Digest, HolderId, KeyId, RoundNumber
 from secagg.messages.ceremony import Dealing, DealingBundle, KeyStatement, PublicKeyBundle, TrialBundle
 from secagg.messages.round import HolderStatus, HolderVerdict
 from secagg.messages.signed import Authenticated
 from secagg.plan import CeremonyPlan, CkksRound, JobSpec, RoundPlan
-from secagg.roles.coordinator.events import KeyCertified, KeyFailed
+from secagg.roles.coordinator.events import CeremonyBegun, KeyCertified, KeyFailed
 from secagg.roles.coordinator.state import named
 
 T = TypeVar("T")
@@ -37,18 +37,26 @@ Holders = Mapping[HolderId, KeyHolderCalls]
 _log: Final = structlog.get_logger("coordinator.ceremony")
 _CALLS_PER_CEREMONY: Final = 6
 _ANSWER_SLACK_BYTES: Final = 64
+_MOST_RESTARTS: Final = 2
+"""In the making of one key."""
 _FAULTY: Final = HolderVerdict.FAULTY
 END_SECONDS: Final = 5.0
 """How long a holder has to take note that a ceremony or a round is over; it ends by itself otherwise."""
 
 
 class CeremonyLostError(Exception):
-    """An attempt made no key; ``statuses`` says of whom the next attempt does without."""
+    """An attempt made no key; ``statuses`` says of whom the next attempt does without.
 
-    def __init__(self, reason: str, statuses: Iterable[HolderStatus]) -> None:
+    ``restarted``: those of them that say that they were restarted inside the ceremony; they may take part in another one.
+    """
+
+    def __init__(
+        self, reason: str, statuses: Iterable[HolderStatus], *, restarted: frozenset[HolderId] = frozenset()
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.statuses = tuple(statuses)
+        self.restarted = restarted
 
     def reachable(self, holders: Iterable[HolderId]) -> tuple[HolderId, ...]:
         """Return those of the holders that did not stay silent."""
@@ -56,14 +64,34 @@ class CeremonyLostError(Exception):
         return tuple(holder for holder in holders if holder not in silent)
 
 
-async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCertified | KeyFailed:
-    """Run ceremonies until one ends with a key, each without those that the one before lost."""
+async def _unnoted(_event: CeremonyBegun) -> None:
+    """Take note of nothing."""
+
+
+async def make_key(
+    holders: Holders,
+    spec: JobSpec,
+    round: RoundNumber,
+    *,
+    after_attempt: int = 0,
+    begun: Callable[[CeremonyBegun], Awaitable[None]] = _unnoted,
+) -> KeyCertified | KeyFailed:
+    """Run ceremonies until one ends with a key, each without those that the one before lost.
+
+    Args:
+        holders: whom the coordinator can call.
+        spec: the job.
+        round: its round.
+        after_attempt: how many attempts were begun before.
+        begun: told of each attempt before a holder hears of it.
+    """
     ckks = spec.ckks
     known = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in ckks.holders}
-    left, reason, attempt = ckks.holders, "", 0
+    left, reason, attempt, restarts = ckks.holders, "", after_attempt, 0
     while len(left) >= ckks.min_holders:
         attempt += 1
         plan = CeremonyPlan(spec=spec, round=round, attempt=attempt, group=ckks.group(left))
+        await begun(CeremonyBegun(attempt=attempt, holders=left))
         try:
             bundle = await _Ceremony(holders, plan).run()
         except CeremonyLostError as lost:
@@ -71,16 +99,20 @@ async def make_key(holders: Holders, spec: JobSpec, round: RoundNumber) -> KeyCe
             await end_ceremony(holders, plan.digest, lost.reachable(left))
             reason = lost.reason
             known.update({status.holder: status for status in lost.statuses})
-            dropped = {status.holder for status in lost.statuses}
+            restarts += bool(lost.restarted)
+            # Whoever says it again and again is done without.
+            forgiven = lost.restarted if restarts <= _MOST_RESTARTS else frozenset()
+            dropped = {status.holder for status in lost.statuses} - forgiven
             _log.warning("ceremony failed", job=spec.job, round=round, attempt=attempt, reason=reason)
-            if not dropped:
+            if not dropped and not forgiven:
                 break
             left = tuple(holder for holder in left if holder not in dropped)
         except BaseException:
             await end_ceremony(holders, plan.digest, left)
             raise
         else:
-            return _certified(bundle, tuple(known.values()))
+            certified = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in left}
+            return _certified(bundle, tuple({**known, **certified}.values()))
     have = len(left)
     need = ckks.min_holders if have < ckks.min_holders else None
     return KeyFailed(
@@ -252,6 +284,7 @@ class _Ceremony:
     ) -> tuple[dict[HolderId, T], dict[HolderId, SecAggError]]:
         """Ask holders at once; return what they answered, and how the others failed."""
         asked = self._names if names is None else names
+        faults.reach("ceremony.asking")
         results = await asyncio.gather(*(_attempt(self._holders, name, call) for name in asked))
         answers: dict[HolderId, T] = {}
         failures: dict[HolderId, SecAggError] = {}
@@ -278,13 +311,17 @@ class _Ceremony:
             for name, error in failures.items()
             if (verdict := _verdict_on(error)) is not HolderVerdict.SUSPECT
         ]
+        restarted: frozenset[HolderId] = frozenset()
         if not statuses:
+            restarted = frozenset(
+                name for name, error in failures.items() if isinstance(error.__cause__, ConflictError)
+            )
             statuses = [
                 HolderStatus(holder=name, verdict=HolderVerdict.SUSPECT, reason=str(error))
                 for name, error in failures.items()
             ]
         words = "; ".join(f"{status.holder} is {status.verdict.value}: {status.reason}" for status in statuses)
-        return CeremonyLostError(words, statuses)
+        return CeremonyLostError(words, statuses, restarted=restarted)
 
     def _accused(self, failures: Mapping[HolderId, SecAggError]) -> Iterator[HolderStatus]:
         """Holders that more than c others call faulty: one of those others is honest."""

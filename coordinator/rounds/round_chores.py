@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.rounds.surroundings import Surroundings
@@ -43,7 +43,15 @@ class RoundChores(ABC):
     def phase_entered(self, state: RoundState) -> None:
         """Start what the phase of the stored ``state`` brings with it."""
 
+    @abstractmethod
+    async def recall(self, state: RoundState) -> None:
+        """Take up again what a former process had in its memory beside the ``state``."""
+
     async def finish(self) -> None:
+        """Stop what still runs, at the round's end."""
+        await self.stop()
+
+    async def stop(self) -> None:
         """Stop what still runs; what computes is waited for, so that it writes nothing after the round is cleaned up."""
         running = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in running:
@@ -57,17 +65,9 @@ class RoundChores(ABC):
         computing.add_done_callback(self._computing.discard)
         return await asyncio.shield(computing)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task whose failure ends the round."""
-        self._begin(self._guarded(work))
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:
-            if not self._live.state.phase.ended:
-                self._live.log.exception("round failed inside")
-                await self._live.give_up(f"the coordinator failed: {type(error).__name__}")
+    def _start(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        """Run a task that is begun again while the store fails; any other failure ends the round."""
+        self._begin(self._live.guarded(work, what))
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from coordinator.contracts import BlobStore, mean_name
-from coordinator.rounds.recovery import write_mean
+from coordinator.contracts import BlobStore
+from coordinator.rounds.mean_file import sum_on_disk
 from coordinator.streams import UploadKey
 from coordinator.vectors import VectorSpool
 from he.errors import HEError
-from he.packing import unpack_mean
 from secagg.errors import MessageError
 from secagg.ids import ClientId
 from secagg.masking.masks import MaskedSum, Masks, pieces
-from secagg.masking.parameters import MaskingParameters
+from secagg.masking.quantise import Floats
 from secagg.masking.unmasking import UnmaskedRound, masks_in_sum, recover_secrets
 from secagg.roles.coordinator.events import SumUnmasked, UnmaskingFailed
 from secagg.roles.coordinator.masking.state import MaskingRoundState
 from secagg.roles.coordinator.state import named
 
-Bounds: TypeAlias = tuple[tuple[int, int], ...]
-"""Pieces of a vector: first value, and the one after the last."""
+Piece: TypeAlias = tuple[int, int]
+"""Of a vector: its first value, and the one after its last."""
 
 LANES: Final = 2
-"""Pieces are independent of one another, so as many threads as compute at a time share them."""
+"""Pieces are independent of one another, so as many threads as compute at a time work on as many pieces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +34,6 @@ class Recovered:
 
     masks: Masks
     liars: tuple[ClientId, ...] = ()
-
-
-def lanes(parameters: MaskingParameters) -> tuple[Bounds, ...]:
-    """Return the pieces of a vector, divided among the threads; every piece stands once."""
-    bounds = tuple(pieces(parameters))
-    step = -(-len(bounds) // LANES)
-    return tuple(bounds[start : start + step] for start in range(0, len(bounds), step))
-
-
-def add_survivors(total: MaskedSum, vectors: VectorSpool, state: MaskingRoundState, bounds: Bounds) -> None:
-    """Add some pieces of all survivors' vectors to the total."""
-    keys = [UploadKey(job=state.spec.job, round=state.round, client=client) for client in state.survivors]
-    vectors.add_up(total, state.spec.masking_parameters, keys, bounds)
 
 
 def recover(state: MaskingRoundState) -> Recovered | UnmaskingFailed:
@@ -93,14 +80,32 @@ def take_off(total: MaskedSum, masks: Masks, bounds: Sequence[tuple[int, int]]) 
         total.take_off(start, stop, masks)
 
 
-def write_sum(
-    total: MaskedSum, state: MaskingRoundState, blobs: BlobStore, liars: tuple[ClientId, ...]
+def unmask_sum(
+    vectors: VectorSpool, blobs: BlobStore, state: MaskingRoundState, found: Recovered
 ) -> SumUnmasked | UnmaskingFailed:
-    """Write the mean of a sum without masks, unless it is none."""
-    spec = state.spec
-    try:
-        mean, total_weight = unpack_mean(total.values(len(state.survivors)), spec.layout, spec.clip, spec.max_weight)
-    except HEError as error:
-        return UnmaskingFailed(reason=str(error), can_wait=False, used=len(state.unmaskings))
-    digest, size = write_mean(blobs, mean_name(spec.job, state.round), spec, mean)
-    return SumUnmasked(total_weight=total_weight, mean_digest=digest, mean_bytes=size, liars=liars)
+    """Add the survivors' vectors up, take their masks off and write the mean, unless the sum is none.
+
+    Memory: a few pieces, whatever the number of clients and the length of their vectors.
+    """
+    bounds = tuple(pieces(state.spec.masking_parameters))
+    with ThreadPoolExecutor(LANES) as pool, sum_on_disk(blobs, state.spec.job, state.round) as opened:
+        for first in range(0, len(bounds), LANES):
+            for values in pool.map(
+                lambda piece: _unmasked(vectors, state, found, piece), bounds[first : first + LANES]
+            ):
+                opened.append(values)
+        try:
+            total_weight, digest, size = opened.write_mean(state.spec, state.round)
+        except HEError as error:
+            return UnmaskingFailed(reason=str(error), can_wait=False, used=len(state.unmaskings))
+    return SumUnmasked(total_weight=total_weight, mean_digest=digest, mean_bytes=size, liars=found.liars)
+
+
+def _unmasked(vectors: VectorSpool, state: MaskingRoundState, found: Recovered, piece: Piece) -> Floats:
+    """Return one piece of the sum, float64, without masks."""
+    parameters = state.spec.masking_parameters
+    total = MaskedSum(parameters, piece)
+    keys = [UploadKey(job=state.spec.job, round=state.round, client=client) for client in state.survivors]
+    vectors.add_up(total, parameters, keys, (piece,))
+    take_off(total, found.masks, (piece,))
+    return total.values(len(state.survivors))

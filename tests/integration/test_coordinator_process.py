@@ -14,17 +14,17 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from coordinator.access_table import ACCESS
-from coordinator.startup import RESTARTED
+from coordinator.contracts import RoundMove
 from coordinator.store.blobs import DirectoryBlobStore
 from coordinator.store.rounds import SqlRoundStore
-from secagg.errors import NotAllowedError
+from secagg.errors import NotAllowedError, UnreachableError
 from secagg.ids import RoundNumber
 from secagg.messages.round import Phase
 from secagg.operator import OperatorClient
 from secagg.transport import error_from_rpc
 from secagg.wire.v1 import client_service_pb2, masking_service_pb2, operator_service_pb2
 from tests.coordinator_process import CoordinatorProcess, coordinator_process
-from tests.job_material import FIRST, JOB, a_job, a_record
+from tests.job_material import FIRST, JOB, a_job, a_record, an_opening
 from tests.pki_material import ALICE, AUDITOR, COORDINATOR, NORTH, OPERATOR
 
 EXIT_FAILED = 1
@@ -45,8 +45,9 @@ def running(process: CoordinatorProcess) -> CoordinatorProcess:
     return process
 
 
-def _operator(process: CoordinatorProcess) -> OperatorClient:
-    return OperatorClient(f"127.0.0.1:{process.port}", process.deployment.identity(OPERATOR), coordinator=COORDINATOR)
+def _operator(process: CoordinatorProcess, *, silence_seconds: float = 15.0) -> OperatorClient:
+    identity, address = process.deployment.identity(OPERATOR), f"127.0.0.1:{process.port}"
+    return OperatorClient(address, identity, coordinator=COORDINATOR, silence_seconds=silence_seconds)
 
 
 def test_the_table_names_every_method_that_is_served() -> None:
@@ -118,7 +119,8 @@ def test_a_draining_coordinator_says_so_and_a_second_signal_ends_the_wait(proces
     last = store.last_round(JOB)
     store.close()
     assert last is not None
-    assert (last.status.round, last.status.phase) == (1, Phase.ABORTED)
+    # It is left as it stands, to be gone on with.
+    assert (last.status.round, last.status.phase) == (1, Phase.KEYING)
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
@@ -128,14 +130,16 @@ def _wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_watch_ends_with_the_coordinator(running: CoordinatorProcess) -> None:
-    with _operator(running) as operator:
+    with _operator(running, silence_seconds=0.5) as operator:
         operator.create_job(a_job())
         watching = operator.watch_rounds(JOB, RoundNumber(0))
         next(watching)
         began = time.monotonic()
         assert running.signal(signal.SIGTERM) == 0
         assert time.monotonic() - began < LIMIT_SECONDS
-        list(watching)
+        # The job has not ended: who watches is not told so.
+        with pytest.raises(UnreachableError):
+            list(watching)
 
 
 def test_a_job_outlives_a_kill(running: CoordinatorProcess) -> None:
@@ -148,26 +152,31 @@ def test_a_job_outlives_a_kill(running: CoordinatorProcess) -> None:
         assert operator.get_job(JOB).created_at == made.created_at
 
 
-def test_what_a_kill_left_unfinished_is_aborted_and_its_uploads_are_gone(process: CoordinatorProcess) -> None:
+def test_a_round_without_its_events_is_aborted_and_what_it_left_behind_is_gone(process: CoordinatorProcess) -> None:
+    """So it is with a round that a version of before 2026-11 left unfinished."""
     data = process.directory / "data"
     blobs = DirectoryBlobStore(data / "blobs")
     blobs.write(f"uploads/{JOB}/2/alice", [b"half"])
+    blobs.write(f"uploads/{JOB}/1/alice", [b"whole"])
     blobs.write(f"means/{JOB}/1", [b"mean"])
     store = SqlRoundStore(f"sqlite:///{data / 'coordinator.db'}")
-    store.create_job(a_job(), 1.0)
+    now = time.time()
+    store.create_job(a_job(), now)
     for number, phase in ((1, Phase.PUBLISHED), (2, Phase.UPLOADING)):
-        store.open_round(JOB, RoundNumber(number), 1.0)
-        store.save_round(a_record(phase, round=RoundNumber(number)))
+        store.open_round(an_opening(round=number, at=now))
+        record = a_record(phase, round=RoundNumber(number), phase_started={Phase.KEYING: now, phase: now})
+        store.advance_round(RoundMove(job=JOB, round=RoundNumber(number), at=now, record=record))
     store.close()
     process.start()
     with _operator(process) as operator:
         published, aborted = list(operator.rounds(JOB))[:2]
     process.kill()
     assert published.phase is Phase.PUBLISHED
-    assert (aborted.phase, aborted.reason) == (Phase.ABORTED, RESTARTED)
+    assert aborted.phase is Phase.ABORTED
+    assert "it could not be read back: its 0 events lead to phase keying, not uploading" in aborted.reason
     assert blobs.names("") == [f"means/{JOB}/1"]
     store = SqlRoundStore(f"sqlite:///{data / 'coordinator.db'}")
-    assert store.round(JOB, FIRST) == a_record()
+    assert store.round(JOB, FIRST) == a_record(phase_started={Phase.KEYING: now, Phase.PUBLISHED: now})
     assert "round-aborted" in [event.event for event in store.events(JOB, RoundNumber(2))]
     store.close()
 

@@ -7,9 +7,26 @@ from dataclasses import dataclass
 from secagg.ids import ClientId, Digest, HolderId
 from secagg.messages.ceremony import PublicKeyBundle
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
-from secagg.messages.round import Approval, HolderStatus, HolderVerdict, Join, Phase, RosterSeal, Upload
+from secagg.messages.round import (
+    Approval,
+    HolderStatus,
+    HolderVerdict,
+    Join,
+    PartialStatement,
+    Phase,
+    RosterSeal,
+    Upload,
+)
 from secagg.messages.signed import Authenticated
 from secagg.plan import RoundPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class CeremonyBegun:
+    """The holders are about to be asked to make a key together, for the ``attempt``-th time from 1."""
+
+    attempt: int
+    holders: tuple[HolderId, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +103,11 @@ class HolderLost:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerReceived:
-    """A holder's partial decryption is spooled and its statement verified."""
+    """A holder's partial decryption is spooled, in the blob of that name, and its statement verified."""
 
     holder: HolderId
+    blob: str = ""
+    statement: Authenticated[PartialStatement] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +200,8 @@ class CancelRequested:
 
 
 CkksEvent = (
-    KeyCertified
+    CeremonyBegun
+    | KeyCertified
     | KeyFailed
     | JoinReceived
     | SealReceived

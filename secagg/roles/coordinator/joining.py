@@ -13,12 +13,20 @@ from secagg.messages.round import Join, Phase
 from secagg.roles.coordinator.effects import AskSeals, Audit, SetDeadline
 from secagg.roles.coordinator.ending import CkksStep, RoundStep, abort, stored, unchanged
 from secagg.roles.coordinator.events import (
+    CeremonyBegun,
     DeadlinePassed,
     JoinReceived,
     KeyCertified,
     KeyFailed,
 )
 from secagg.roles.coordinator.state import CkksRoundState, StateT, digest_of_roster, named
+
+
+def ceremony_begun(state: CkksRoundState, event: CeremonyBegun) -> CkksStep:
+    """Take note of an attempt before any holder hears of it: a number is never used twice."""
+    if event.attempt <= state.attempt:
+        return unchanged(state)
+    return stored(replace(state, attempt=event.attempt, invited=event.holders))
 
 
 def key_certified(state: CkksRoundState, event: KeyCertified) -> CkksStep:

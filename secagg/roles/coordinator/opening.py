@@ -121,7 +121,9 @@ def answer_received(state: CkksRoundState, event: AnswerReceived) -> CkksStep:
         raise FaultyKeyHolderError(holder, "it answered a decryption that it was not asked for")
     if holder in state.answered or holder in state.lost:
         return unchanged(state)
-    answered = replace(state, answered=(*state.answered, holder)).with_verdict(holder, HolderVerdict.OK, "")
+    answers = {**state.answers, holder: event}
+    answered = replace(state, answered=(*state.answered, holder), answers=answers)
+    answered = answered.with_verdict(holder, HolderVerdict.OK, "")
     step = _consider(answered)
     if len(answered.usable) == state.group.threshold + 1 and not step.state.opening and not step.state.phase.ended:
         return replace(step, effects=(*step.effects, SetGrace(seconds=GRACE_SECONDS)))

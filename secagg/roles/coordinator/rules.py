@@ -14,6 +14,7 @@ from secagg.roles.coordinator.events import (
     AnswerReceived,
     ApprovalReceived,
     CancelRequested,
+    CeremonyBegun,
     DeadlinePassed,
     Event,
     GraceOver,
@@ -36,6 +37,7 @@ from secagg.roles.machine import Machine, Step
 CKKS: Machine[CkksRoundState, Event, Effect] = Machine(
     phase_of=lambda state: state.phase,
     moves={
+        (Phase.KEYING, CeremonyBegun): joining.ceremony_begun,
         (Phase.KEYING, KeyCertified): joining.key_certified,
         (Phase.KEYING, KeyFailed): joining.key_failed,
         (Phase.KEYING, DeadlinePassed): joining.key_deadline,

@@ -22,6 +22,7 @@ from secagg.messages.round import (
 )
 from secagg.messages.signed import Authenticated
 from secagg.plan import HolderGroup, JobSpec, RoundPlan
+from secagg.roles.coordinator.events import AnswerReceived
 
 StateT = TypeVar("StateT", bound="RoundState")
 
@@ -77,16 +78,21 @@ class CkksRoundState(RoundState):
     """One round, from its ceremony to its end.
 
     Attributes:
+        attempt: how often a key was begun to be made; 0 before the first time.
+        invited: the holders of the last attempt.
         seals: what holders signed of the frozen roster.
         lost: holders of which nothing more is expected: unreachable, faulty, or refusing.
         asked: holders that were asked for their partial decryption.
         answered: holders that answered, in the order of arrival.
+        answers: what each of them answered.
         opening: whether a recovery of the sum is under way.
         failed_with: the holders whose answers did not open the sum in the last attempt.
         closing: whether no further answer is waited for.
     """
 
     phase: Phase = Phase.KEYING
+    attempt: int = 0
+    invited: tuple[HolderId, ...] = ()
     key: PublicKeyBundle | None = None
     joins: Mapping[ClientId, Authenticated[Join]] = field(default_factory=dict)
     uploads: Mapping[ClientId, Authenticated[Upload]] = field(default_factory=dict)
@@ -96,6 +102,7 @@ class CkksRoundState(RoundState):
     lost: frozenset[HolderId] = frozenset()
     asked: frozenset[HolderId] = frozenset()
     answered: tuple[HolderId, ...] = ()
+    answers: Mapping[HolderId, AnswerReceived] = field(default_factory=dict)
     opening: bool = False
     failed_with: frozenset[HolderId] = frozenset()
     closing: bool = False

@@ -28,7 +28,7 @@ from secagg.plan import CkksJob, MaskingJob
 from secagg.transport import RoleInterceptor, bind_port, error_from_rpc, open_channel, server_options
 from secagg.wire.v1 import operator_service_pb2 as wire
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceStub, add_OperatorServiceServicer_to_server
-from tests.job_material import FIRST, HOLDERS, JOB, a_job, a_record, a_status
+from tests.job_material import FIRST, HOLDERS, JOB, a_job, a_move, a_record, a_status, an_opening
 from tests.pki_material import ALICE, AUDITOR, COORDINATOR, OPERATOR, Deployment, deployment
 
 
@@ -107,6 +107,18 @@ async def test_a_job_is_made_once_and_shown(served: Served) -> None:
     assert served.engine.created == [JOB, JOB]
 
 
+async def test_a_repeated_request_gets_its_first_answer_however_far_the_job_is(served: Served) -> None:
+    client = served.client()
+    made = await client.create_job(a_job(), request_id="r1")
+    served.store.open_round(an_opening())
+    served.store.advance_round(a_move(record=a_record()))
+    served.store.close_round(JOB, FIRST)
+    served.store.complete_job(JOB, 60.0)
+    assert await client.create_job(a_job(), request_id="r1") == made
+    with pytest.raises(ConflictError):
+        await client.create_job(a_job(purpose="another"), request_id="r1")
+
+
 async def test_a_request_id_stands_for_one_content(served: Served) -> None:
     client = served.client()
     await client.create_job(a_job(), request_id="r1")
@@ -183,8 +195,7 @@ async def test_lists_are_read_page_by_page(served: Served, monkeypatch: pytest.M
     for name in ("a", "b", "c", "d", "e"):
         served.store.create_job(a_job(job=JobId(name)), 1.0)
     for number in range(1, 6):
-        served.store.open_round(JobId("a"), RoundNumber(number), 1.0)
-        served.store.save_round(a_record(job=JobId("a"), round=RoundNumber(number)))
+        served.store.open_round(an_opening(JobId("a"), number, phase=Phase.PUBLISHED))
     client = served.client()
     assert [one.spec.job async for one in client.jobs()] == ["a", "b", "c", "d", "e"]
     assert [one.round async for one in client.rounds(JobId("a"))] == [1, 2, 3, 4, 5]
@@ -206,7 +217,7 @@ async def test_a_page_has_a_largest_size(served: Served, monkeypatch: pytest.Mon
 
 async def test_a_running_round_is_shown_as_it_stands_now(served: Served) -> None:
     served.store.create_job(a_job(), 1.0)
-    served.store.open_round(JOB, FIRST, 1.0)
+    served.store.open_round(an_opening())
     served.engine.statuses = {FIRST: a_status(Phase.UPLOADING, uploaded=2)}
     client = served.client()
     assert [one.uploaded async for one in client.rounds(JOB)] == [2]
@@ -262,7 +273,8 @@ async def test_an_unexpected_failure_shows_a_number_and_no_internals(served: Ser
 
 async def test_nobody_there_is_unreachable(served: Served) -> None:
     address = "127.0.0.1:1"
-    client = AsyncOperatorClient(address, served.deployment.identity(OPERATOR), coordinator=COORDINATOR)
+    identity = served.deployment.identity(OPERATOR)
+    client = AsyncOperatorClient(address, identity, coordinator=COORDINATOR, silence_seconds=0.5)
     with pytest.raises(UnreachableError, match="coordinator/main"):
         await client.get_job(JOB)
     with pytest.raises(UnreachableError):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coordinator.rounds.relay import make_key
-from secagg.errors import FaultyKeyHolderError, RemoteError, UnreachableError
+from secagg.errors import ConflictError, FaultyKeyHolderError, RemoteError, UnreachableError
 from secagg.ids import Digest, HolderId, JobId, RoundNumber
 from secagg.messages.ceremony import Dealing, DealingBundle, KeyStatement, Trial, TrialBundle
 from secagg.messages.round import HolderVerdict
@@ -211,6 +211,41 @@ async def test_a_holder_without_an_address_is_unreachable() -> None:
     event = await keyed(holders)
     assert isinstance(event, KeyCertified)
     assert event.plan.ckks.group.holders == HOLDERS[:4]
+
+
+class Restarted(MachineHolder):
+    """It was killed inside its first attempts, of which it knows no more than that it begun them."""
+
+    times = 1
+
+    async def deal_shares(self, digest: Digest, commitments: Sequence[Any], *, timeout_seconds: float) -> Any:
+        if self.attempts <= self.times:
+            raise RemoteError(f"key holder {self.holder}", "it refused") from ConflictError(
+                "it was restarted inside it"
+            )
+        return await super().deal_shares(digest, commitments, timeout_seconds=timeout_seconds)
+
+
+class RestartedForEver(Restarted):
+    times = 99
+
+
+async def test_a_holder_that_was_restarted_takes_part_in_the_next_attempt() -> None:
+    holders = room(Restarted)
+    event = await keyed(holders)
+    assert isinstance(event, KeyCertified)
+    assert event.plan.ckks.group.holders == HOLDERS
+    assert {status.verdict for status in event.holders} == {HolderVerdict.OK}
+    assert {holder.attempts for holder in holders.values()} == {2}
+
+
+async def test_a_holder_that_always_says_that_it_was_restarted_is_done_without() -> None:
+    holders = room(RestartedForEver)
+    event = await keyed(holders)
+    assert isinstance(event, KeyCertified)
+    assert event.plan.ckks.group.holders == HOLDERS[1:]
+    assert {status.holder: status.verdict for status in event.holders}[HOLDERS[0]] is HolderVerdict.SUSPECT
+    assert holders[HOLDERS[0]].attempts == 3
 
 
 async def test_below_min_holders_there_is_no_key() -> None:

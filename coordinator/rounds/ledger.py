@@ -1,0 +1,143 @@
+"""What one round has in the store: every move in one step, under the lease, and no doubt about what was written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from coordinator.contracts import AnsweredRequest, Clock, KeptEvent, Lease, RoundMove, RoundStore
+from coordinator.rounds import kept_events
+from coordinator.rounds.record import Evidence, audit_records, record_of
+from secagg import faults
+from secagg.errors import ConflictError, ElsewhereError, StorageError
+from secagg.roles.coordinator.effects import Effect
+from secagg.roles.coordinator.events import Event
+from secagg.roles.coordinator.state import RoundState
+from secagg.roles.machine import Step
+
+_LARGE_ROSTER: Final = 256
+
+
+class RoundLedger:
+    """Writes the moves of one round.
+
+    Args:
+        store: where they stand.
+        clock: seconds since the epoch.
+        lease: the right to run the round; None where nobody else could.
+    """
+
+    def __init__(self, store: RoundStore, clock: Clock, lease: Lease | None) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self._events = 0
+        self._doubtful = False
+
+    @property
+    def events(self) -> int:
+        """How many events are kept."""
+        return self._events
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the lease; 0 without one."""
+        return 0 if self._lease is None else self._lease.token
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease."""
+        return self._lease
+
+    def recall(self, events: int) -> None:
+        """Go on after this many kept events."""
+        self._events = events
+
+    async def open(self, step: Step[Any, Effect], evidence: Evidence) -> None:
+        """Take the round's number; errors as of :meth:`RoundStore.open_round`."""
+        state, now = step.state, self._clock()
+        move = RoundMove(
+            job=state.spec.job,
+            round=state.round,
+            at=now,
+            record=record_of(state, evidence),
+            audits=audit_records(state, step.effects, now),
+        )
+        faults.reach("open.storing")
+        await asyncio.to_thread(self._store.open_round, move, self._lease)
+        faults.reach("open.stored")
+
+    async def advance(
+        self,
+        before: RoundState,
+        step: Step[Any, Effect],
+        event: Event,
+        evidence: Evidence,
+        request: AnsweredRequest | None,
+    ) -> None:
+        """Store everything that an event brings, or nothing.
+
+        Raises:
+            StorageError: it is not known to be stored; the next move finds out whether it was.
+            ElsewhereError: another process has gone on with the round.
+        """
+        name = type(event).__name__
+        move = await asyncio.to_thread(self._move, before, step, event, evidence, request)
+        faults.reach(f"{name}.storing")
+        try:
+            await asyncio.to_thread(self._store.advance_round, move, self._lease)
+        except StorageError:
+            self._doubtful = True
+            raise
+        except ConflictError:
+            # Of its request, which is the caller's matter; unless somebody else has gone on with the round.
+            self._doubtful = True
+            await self.settle(before)
+            raise
+        faults.reach(f"{name}.stored")
+        if move.event is not None:
+            self._events += 1
+
+    def _move(
+        self,
+        before: RoundState,
+        step: Step[Any, Effect],
+        event: Event,
+        evidence: Evidence,
+        request: AnsweredRequest | None,
+    ) -> RoundMove:
+        state, now = step.state, self._clock()
+        kept = None
+        if not state.phase.ended:
+            kept = KeptEvent(sequence=self._events + 1, content=kept_events.to_bytes(event), at=now)
+        # The state follows from the events; the record shows it, and of a large roster it is written when the phase changes.
+        shown = state.phase is not before.phase or len(state.joins) <= _LARGE_ROSTER
+        return RoundMove(
+            job=state.spec.job,
+            round=state.round,
+            at=now,
+            event=kept,
+            record=record_of(state, evidence) if shown else None,
+            audits=audit_records(state, step.effects, now),
+            request=request,
+        )
+
+    async def settle(self, state: RoundState) -> None:
+        """After a write that failed, see whether it was carried out all the same: its answer may have been lost alone.
+
+        Raises:
+            StorageError: the store still fails.
+            ElsewhereError: it was; the round has to be read from the store again.
+        """
+        if self._doubtful:
+            job, number = state.spec.job, state.round
+            kept = await asyncio.to_thread(self._store.kept_events, job, number)
+            record = await asyncio.to_thread(self._store.round, job, number)
+            if len(kept) != self._events or record.status.phase.ended:
+                raise ElsewhereError(job, next_step="Ask again in a moment: the round is read from the store again")
+            self._doubtful = False
+
+    async def keep_answer(self, request: AnsweredRequest) -> None:
+        """Store the answer to a call that changed nothing."""
+        await asyncio.to_thread(self._store.keep_answer, request, self._clock())
+        faults.reach("answer.kept")
