@@ -236,13 +236,12 @@ async def test_a_round_is_watched_to_its_end(served: Served) -> None:
 async def test_closing_ends_a_watch(served: Served) -> None:
     served.store.create_job(a_job(), 1.0)
     served.engine.changes.put_nowait(a_status(Phase.OPEN))
-    seen = []
-    # It ends with an error: the job goes on, and another coordinator, or this one once it is back, has more to tell.
+    watching = aiter(served.client(silence_seconds=0.5).watch_rounds(JOB, RoundNumber(0)))
+    assert await anext(watching) == a_status(Phase.OPEN)
+    served.servicer.close()
+    # With an error: the job goes on, and another coordinator, or this one once it is back, has more to tell.
     with pytest.raises(UnreachableError, match="it is being stopped"):
-        async for status in served.client(silence_seconds=0.5).watch_rounds(JOB, RoundNumber(0)):
-            seen.append(status)
-            served.servicer.close()
-    assert seen == [a_status(Phase.OPEN)]
+        await anext(watching)
 
 
 async def test_a_watch_is_begun_again_after_its_deadline(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
