@@ -19,20 +19,20 @@ _MERGE_CHUNKS: Final = 64
 
 
 class ResidueAccumulator:
-    """Sum of one half (c0 or c1) of the contributions, uint32 (chunks, L, N).
+    """Sum of one half (c0 or c1) of the contributions, or of a stretch of it, uint32 (chunks, L, N).
 
     Chunks may come singly and in any order; every chunk must have been added equally often.
     Not safe for use by several threads: give each its own and `merge`.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
-        """Reserve `chunks * half_chunk_bytes(parameters)` bytes."""
+    def __init__(self, parameters: Parameters, *, chunks: int | None = None) -> None:
+        """Reserve `chunks * half_chunk_bytes(parameters)` bytes, for a stretch of so many chunks or for all of them."""
         self.parameters = parameters
-        shape = (parameters.chunks, len(parameters.data_primes), parameters.degree)
-        self._total = np.zeros(shape, dtype=np.uint32)
-        self._contributions = np.zeros(parameters.chunks, dtype=np.int64)
+        self.chunks = parameters.chunks if chunks is None else chunks
+        self._total = np.zeros((self.chunks, len(parameters.data_primes), parameters.degree), dtype=np.uint32)
+        self._contributions = np.zeros(self.chunks, dtype=np.int64)
         # how many canonical residues the uint32 of a chunk may hold by now
-        self._load = np.zeros(parameters.chunks, dtype=np.int64)
+        self._load = np.zeros(self.chunks, dtype=np.int64)
         self._capacity = _UINT32_MAX // (max(parameters.data_primes) - 1)
 
     @property
@@ -50,7 +50,7 @@ class ResidueAccumulator:
 
     def add_chunk(self, index: int, chunk: Residues) -> None:
         """Verify and add one chunk uint32 (L, N) at position `index`; see `add`."""
-        if not 0 <= index < self.parameters.chunks or chunk.ndim != 2:
+        if not 0 <= index < self.chunks or chunk.ndim != 2:
             raise CiphertextError(f"no chunk {index} of {chunk.ndim} dimensions here")
         verify_half(self.parameters, chunk)
         if self._contributions[index] >= self.parameters.max_clients:
@@ -68,18 +68,18 @@ class ResidueAccumulator:
         Raises `CiphertextError` if it must not count, `ParameterError` beyond `max_clients`
         contributions. The sum is then as it was.
         """
-        if len(half) != self.parameters.chunks or half.ndim != 3:
-            raise CiphertextError(f"half of shape {half.shape}, not of {self.parameters.chunks} chunks")
+        if len(half) != self.chunks or half.ndim != 3:
+            raise CiphertextError(f"half of shape {half.shape}, not of {self.chunks} chunks")
         verify_half(self.parameters, half)
         self._make_room(np.ones(len(half), dtype=np.int64))
         self._total += half
 
     def merge(self, other: Self) -> None:
         """Add all that `other` holds; `other` keeps its value."""
-        if other.parameters != self.parameters:
+        if (other.parameters, other.chunks) != (self.parameters, self.chunks):
             raise ParameterError("sums under different parameters cannot be merged")
         self._make_room(other.chunk_contributions)
-        for start in range(0, self.parameters.chunks, _MERGE_CHUNKS):
+        for start in range(0, self.chunks, _MERGE_CHUNKS):
             self._total[start : start + _MERGE_CHUNKS] += other.block(start, start + _MERGE_CHUNKS)
 
     def block(self, start: int, stop: int) -> Residues:
@@ -94,7 +94,7 @@ class ResidueAccumulator:
         """
         if self.contributions == 0:
             raise CiphertextError("nothing was added")
-        return self.block(0, self.parameters.chunks)
+        return self.block(0, self.chunks)
 
     def _make_room(self, contributions: npt.NDArray[np.int64]) -> None:
         """Count `contributions` (chunks,) and leave room for one canonical residue in each chunk."""

@@ -41,6 +41,7 @@ class LiveDeployment:
         holder_command: what runs a key holder, as ``python -m`` has it; the path of a configuration comes last.
         log_level: how much the services log.
         holders: the key holders; none for masking jobs alone.
+        coordinators: more than one share what ``settings`` of each say; clients know the addresses of ``called``.
     """
 
     def __init__(
@@ -50,13 +51,18 @@ class LiveDeployment:
         *,
         log_level: str = "info",
         holders: Sequence[HolderId] = HOLDERS,
+        coordinators: Sequence[str] = (COORDINATOR.name,),
     ) -> None:
         self.directory = directory
         self._log_level = log_level
         self._holder_command = holder_command
         self.holders = tuple(holders)
         self.authority = make_authority(directory / "pki")
-        self.ports = {name: ReservedPort() for name in (*self.holders, "coordinator", "metrics")}
+        self.coordinators = tuple(coordinators)
+        self.called = self.coordinators
+        self.settings: dict[str, dict[str, str]] = {name: {} for name in self.coordinators}
+        metrics = [_metrics_of(name) for name in self.coordinators]
+        self.ports = {name: ReservedPort() for name in (*self.holders, *self.coordinators, *metrics)}
         self.addresses: dict[str, str] = {name: self.ports[name].address for name in self.holders}
         self.services: dict[str, LiveProcess] = {}
         self._channels: list[grpc.aio.Channel] = []
@@ -72,13 +78,27 @@ class LiveDeployment:
     def address(self) -> str:
         return self.ports["coordinator"].address
 
+    @property
+    def called_addresses(self) -> list[str]:
+        """Where clients and operators look for a coordinator."""
+        return [self.ports[name].address for name in self.called]
+
     def start(self) -> None:
         """Start everything at once; return when all of it serves."""
         for holder in self.holders:
-            self._add(holder, [*self._holder_command, str(self.holder_config(holder))])
-        config = str(self.coordinator_config())
-        self._add("coordinator", ["secagg.cli.main", "coordinator", "serve", "--config", config])
+            self.add_holder(holder)
+        for name in self.coordinators:
+            self.add_coordinator(name)
         self.start_services(self.services)
+
+    def add_holder(self, name: HolderId) -> None:
+        """Make a key holder's process, to be started."""
+        self._add(name, [*self._holder_command, str(self.holder_config(name))])
+
+    def add_coordinator(self, name: str) -> None:
+        """Make a coordinator's process, to be started."""
+        config = str(self.coordinator_config(name))
+        self._add(name, ["secagg.cli.main", "coordinator", "serve", "--config", config])
 
     def _add(self, name: str, arguments: list[str]) -> None:
         log = self.directory / f"{name}.log"
@@ -146,27 +166,30 @@ class LiveDeployment:
         }
         return self._write(name, lines)
 
-    def coordinator_config(self, **changes: str) -> Path:
+    def coordinator_config(self, name: str = COORDINATOR.name, **changes: str) -> Path:
         lines = {
-            "listen": f'"{self.address}"',
-            "metrics_listen": f'"{self.ports["metrics"].address}"',
+            "listen": f'"{self.ports[name].address}"',
+            "metrics_listen": f'"{self.ports[_metrics_of(name)].address}"',
+            # Of several, all show the same name.
             "identity": f'"{self.path(Role.COORDINATOR, COORDINATOR.name)}"',
-            "data_dir": f'"{self.directory / "coordinator"}"',
+            "data_dir": f'"{self.directory / name}"',
             "grace_seconds": "0.2",
             "log.level": f'"{self._log_level}"',
             **{f"key_holders.{name}": f'"{address}"' for name, address in self.addresses.items()},
+            **self.settings[name],
             **changes,
         }
-        return self._write("coordinator", lines)
+        return self._write(name, lines)
 
-    def client_config(self, name: str, *, role: Role = Role.CLIENT) -> Path:
+    def client_config(self, name: str, *, role: Role = Role.CLIENT, **changes: str) -> Path:
         lines = {
             "identity": f'"{self.path(role, name)}"',
             "spool_dir": f'"{self.spool(name)}"',
-            "coordinator.address": f'"{self.address}"',
+            "coordinator.address": _toml_of(self.called_addresses),
             "coordinator.name": f'"{COORDINATOR.name}"',
             "policy.holders": f"{[*self.holders]}",
             "policy.min_contributors": "2",
+            **changes,
         }
         return self._write(f"{role}-{name}", lines)
 
@@ -195,7 +218,7 @@ class LiveDeployment:
         return ScriptedClient(self, self.identity(Role.CLIENT, name))  # type: ignore[arg-type]
 
     def operator(self, role: Role = Role.OPERATOR, name: str = OPERATOR.name) -> AsyncOperatorClient:
-        made = AsyncOperatorClient(self.address, self.identity(role, name), coordinator=COORDINATOR)
+        made = AsyncOperatorClient(self.called_addresses, self.identity(role, name), coordinator=COORDINATOR)
         self._operators.append(made)
         return made
 
@@ -250,6 +273,14 @@ class LiveDeployment:
                 return_exceptions=True,
             )
         return dict(zip(chosen, outcomes, strict=True))
+
+
+def _toml_of(addresses: Sequence[str]) -> str:
+    return f'"{addresses[0]}"' if len(addresses) == 1 else f"{[*addresses]}"
+
+
+def _metrics_of(coordinator: str) -> str:
+    return "metrics" if coordinator == COORDINATOR.name else f"metrics-{coordinator}"
 
 
 @asynccontextmanager

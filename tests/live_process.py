@@ -40,13 +40,17 @@ class ReservedPort:
 
 @dataclass(kw_only=True)
 class LiveProcess:
-    """``python -m`` with arguments; its standard error is a JSON log, appended to over restarts."""
+    """``python -m`` with arguments; its standard error is a JSON log, appended to over restarts.
+
+    ``environment`` is added to ours at the next start.
+    """
 
     name: str
     arguments: list[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
     frozen: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
     read_from: int = field(default=0, init=False)
 
     @property
@@ -63,7 +67,7 @@ class LiveProcess:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **self.environment},
                 start_new_session=True,
             )
 

@@ -77,30 +77,36 @@ def masked_pieces(vector: Floats, parameters: MaskingParameters, masks: Masks, n
 class MaskedSum:
     """The sum of masked vectors, whatever their number in the memory of one: uint32 (values,), modulo 2^32.
 
-    Pieces are independent of one another: several threads may work on different ones.
+    Pieces are independent of one another: several threads may work on different ones, or each has a sum of its own.
 
     Args:
         parameters: of the plan.
+        stretch: the first value that is summed, and the one after the last; all of them when left out.
     """
 
-    def __init__(self, parameters: MaskingParameters) -> None:
+    def __init__(self, parameters: MaskingParameters, stretch: tuple[int, int] | None = None) -> None:
         self._parameters = parameters
-        self._total = np.zeros(parameters.values, dtype=np.uint32)
+        self._first, after = (0, parameters.values) if stretch is None else stretch
+        self._total = np.zeros(after - self._first, dtype=np.uint32)
+
+    def _piece(self, start: int, stop: int) -> Words:
+        return self._total[start - self._first : stop - self._first]
 
     def add(self, start: int, stop: int, packed: bytes) -> None:
         """Add one client's piece; :class:`MessageError` unless it is ``stop - start`` packed values."""
-        self._total[start:stop] += unpack(packed, self._parameters.sum_bits, stop - start)
+        piece = self._piece(start, stop)
+        piece += unpack(packed, self._parameters.sum_bits, stop - start)
 
     def take_off(self, start: int, stop: int, masks: Masks) -> None:
         """Take masks off one piece."""
-        masks.inverse.put_on(self._total[start:stop], start)
+        masks.inverse.put_on(self._piece(start, stop), start)
 
     def quantised(self) -> Words:
-        """Return the sum of the quantised integers, modulo 2^b: uint32 (values,)."""
+        """Return the sum of the quantised integers, modulo 2^b: uint32 (values of the stretch,)."""
         return _reduced(self._total, self._parameters)
 
     def values(self, contributors: int) -> Floats:
-        """Return the sum of what ``contributors`` clients packed: float64 (values,)."""
+        """Return the sum of what ``contributors`` clients packed: float64 (values of the stretch,)."""
         parameters = self._parameters
         return dequantise_sum(
             self.quantised(), contributors=contributors, clip=parameters.clip, value_bits=parameters.value_bits

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.contracts import RoundMove
 from secagg.messages.round import Phase
 from secagg.roles.client.masking.events import SurvivorsShown, VectorAccepted
 from secagg.roles.coordinator.events import Event, GraceOver
@@ -28,20 +29,20 @@ async def test_the_last_confirmation_may_come_as_the_grace_ends(
     live, store = driven.live, driven.store
     round = await driven.confirming()
     graced, entering = threading.Event(), threading.Event()
-    save, report = store.save_round, live.report
+    advance, report = store.advance_round, live.report
 
-    def saved(record: Any) -> None:
-        if record.status.phase is Phase.UNMASKING:
+    def advanced(move: RoundMove, *lease: Any) -> None:
+        if move.record is not None and move.record.status.phase is Phase.UNMASKING:
             entering.set()
             assert graced.wait(LIMIT_SECONDS)
-        save(record)
+        advance(move, *lease)
 
     def reported(event: Event, *arguments: Any) -> None:
         report(event, *arguments)
         if isinstance(event, GraceOver):
             graced.set()
 
-    monkeypatch.setattr(store, "save_round", saved)
+    monkeypatch.setattr(store, "advance_round", advanced)
     monkeypatch.setattr(live, "report", reported)
     for client in CLIENTS:
         round.tell(client, VectorAccepted())

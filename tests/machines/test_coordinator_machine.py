@@ -24,6 +24,7 @@ from secagg.roles.coordinator.effects import (
 from secagg.roles.coordinator.events import (
     AnswerReceived,
     CancelRequested,
+    CeremonyBegun,
     CkksEvent,
     DeadlinePassed,
     GraceOver,
@@ -58,6 +59,7 @@ QUORUM, THRESHOLD = 4, 3
 def one_of_each(world: World) -> list[CkksEvent]:
     state = world.state
     return [
+        CeremonyBegun(attempt=1, holders=HOLDERS),
         certified(),
         KeyFailed(reason="test", holders=()),
         join(STRANGER),
@@ -78,7 +80,7 @@ def one_of_each(world: World) -> list[CkksEvent]:
 
 # What may happen when: everything else is refused.
 LEGAL = {
-    Phase.KEYING: {"KeyCertified", "KeyFailed", "DeadlinePassed", "CancelRequested"},
+    Phase.KEYING: {"CeremonyBegun", "KeyCertified", "KeyFailed", "DeadlinePassed", "CancelRequested"},
     Phase.OPEN: {"JoinReceived", "DeadlinePassed", "CancelRequested"},
     Phase.FROZEN: {"SealReceived", "HolderSilent", "HolderLost", "DeadlinePassed", "CancelRequested"},
     Phase.UPLOADING: {"UploadRefused", "DeadlinePassed", "CancelRequested"},
@@ -158,6 +160,12 @@ class AnyOrder(RuleBasedStateMachine):
             return
         self.published += len(self.world.asked(PublishResult))
         assert before.phase.ended is False or self.world.state is before
+
+    @rule(attempt=st.integers(1, 3))
+    def ceremony(self, attempt: int) -> None:
+        before = self.world.state.attempt
+        self.attempt(CeremonyBegun(attempt=attempt, holders=HOLDERS[attempt - 1 :]))
+        assert self.world.state.attempt >= before
 
     @rule()
     def key(self) -> None:

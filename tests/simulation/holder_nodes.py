@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import create_engine, delete
+from sqlalchemy import create_engine, delete, insert
 from sqlalchemy.pool import StaticPool
 
 from coordinator.rounds.calls import ApprovalRequest, ContributorPart, DecryptionRequest
 from secagg import transcript
 from secagg.errors import FaultyClientError, FaultyKeyHolderError
 from secagg.ids import ClientId, Digest, HolderId, KeyId
-from secagg.key_holder.book import Limits, RoundBook
+from secagg.key_holder.book import RoundBook
 from secagg.key_holder.ceremonies import Ceremonies
+from secagg.key_holder.held_round import Limits
 from secagg.key_holder.openings import Openings
-from secagg.key_holder.schema import METADATA
+from secagg.key_holder.schema import METADATA, STORE
 from secagg.key_holder.store import HolderStore, StoredShare
+from secagg.key_holder.sums import SumFiles
 from secagg.key_holder.vault import ShareVault
 from secagg.messages.ceremony import (
     Verdict,
@@ -43,6 +48,9 @@ from tests.simulation.round_material import EPOCH_SECONDS, holder_party, read_al
 
 LIMITS = Limits(max_rounds=4, max_sums=2, max_round_seconds=3600.0)
 _VAULT = ShareVault(AESGCM.generate_key(256))
+_MEMORY = Path("/dev/shm")  # where there is one, so that nothing waits for a disk
+_SUMS = tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None)
+atexit.register(_SUMS.cleanup)
 
 
 @dataclass
@@ -63,18 +71,20 @@ class Witness:
 
 
 @cache
-def _disk(_holder: HolderId) -> HolderStore:
+def _disk(holder: HolderId) -> HolderStore:
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     METADATA.create_all(engine)
-    return HolderStore(engine)
+    return HolderStore(engine, SumFiles(Path(_SUMS.name) / holder))
 
 
 def empty_store(holder: HolderId) -> HolderStore:
-    """Return the holder's one database in memory, with nothing in it: making it takes longer than a round."""
+    """Return the holder's one database in memory, with nothing in it, nor in its sums: making it takes longer than a round."""
     store = _disk(holder)
     with store._writing() as connection:
         for table in METADATA.sorted_tables:
             connection.execute(delete(table))
+        connection.execute(insert(STORE).values(store_id=bytes(16), generation=0))
+    store.sums.sweep(())
     return store
 
 
@@ -174,7 +184,9 @@ class HolderNode:
             approval = await self._openings.approve(request, _streamed(parts))
         clients = tuple(one.message.client for one in request.uploads)
         self.witness.contributors[approval.request_digest] = clients
-        return self._signed(self._liar.bend_approval(approval))
+        signed = self._signed(self._liar.bend_approval(approval))
+        self.witness.said.setdefault((self.holder, Approval, approval.key_id), set()).add(signed.signed.payload)
+        return signed
 
     def _asked_for(self, request: Request) -> Approval:
         """Approve of whatever is shown, as who is in league with the coordinator does."""

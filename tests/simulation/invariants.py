@@ -13,10 +13,10 @@ from secagg.client.progress import mean_from_bytes
 from secagg.errors import FaultyClientError
 from secagg.ids import ClientId, Digest, KeyId
 from secagg.messages.ceremony import KeyStatement, SeedOpening, Verdict
-from secagg.messages.round import HolderVerdict, Phase
+from secagg.messages.round import HolderVerdict, Phase, Result
 from tests.simulation.client_nodes import ClientFate, ClientNode
 from tests.simulation.coordinator_node import ROUND
-from tests.simulation.round_material import LONGEST_ROUND_SECONDS, SPEC, expected_mean, update_of
+from tests.simulation.round_material import LONGEST_ROUND_SECONDS, SPEC, expected_mean, read, update_of
 from tests.simulation.whole_rounds import WholeRound
 
 COUNTED = (ClientFate.HONEST, ClientFate.LATE, ClientFate.VANISHES_AFTER_UPLOAD, ClientFate.UPLOADS_TWICE)
@@ -38,20 +38,27 @@ def check(done: WholeRound) -> None:
 
 def check_end(done: WholeRound) -> None:
     """Return from every round with the sum of exactly its contributors, or with a reason."""
-    state = done.coordinator.live.state
-    assert done.ended_at_seconds <= LONGEST_ROUND_SECONDS
-    assert not done.coordinator.blobs.names("uploads")
-    if state.phase is Phase.ABORTED:
-        assert state.reason
-        assert "the coordinator failed" not in state.reason, state.reason
-        assert state.result is None
-        assert done.coordinator.blobs.names("means") == []
+    coordinator, outcome = done.coordinator, done.coordinator.outcome
+    assert done.ended_at_seconds <= LONGEST_ROUND_SECONDS + done.longest_delay_seconds
+    assert not coordinator.blobs.names("uploads")
+    assert coordinator.store.closed
+    assert coordinator.store.kept == []
+    if outcome.phase is Phase.ABORTED:
+        assert outcome.reason
+        assert "the coordinator failed" not in outcome.reason, outcome.reason
+        assert outcome.result is None
+        assert coordinator.blobs.names("means") == []
         return
-    assert state.phase is Phase.PUBLISHED
-    assert state.result is not None
-    blob = done.coordinator.blobs.blobs[mean_name(SPEC.job, ROUND)]
-    assert state.result.contributors == state.contributors
-    check_mean(done, state.result.contributors, mean_from_bytes(SPEC, blob), state.result.total_weight)
+    assert outcome.phase is Phase.PUBLISHED
+    assert outcome.result is not None
+    result = read(outcome.result, Result).message
+    assert result.contributors == outcome.contributors
+    name = mean_name(SPEC.job, ROUND, result.mean_digest)
+    assert coordinator.blobs.names("means") == [name]
+    check_mean(done, result.contributors, mean_from_bytes(SPEC, coordinator.blobs.blobs[name]), result.total_weight)
+    assert coordinator.acknowledged.get("uploads", set()) <= set(result.contributors), (
+        "a contribution was taken and forgotten"
+    )
 
 
 def check_mean(
@@ -93,7 +100,7 @@ def check_one_roster(done: WholeRound) -> None:
 
 def check_sent(done: WholeRound, node: ClientNode) -> None:
     """A ciphertext leaves its client only under the key that the holders made, and among enough others."""
-    key = done.coordinator.live.state.key
+    key = done.coordinator.key
     assert key is not None
     assert {one.message.public_key_digest for one in key.statements} == {node.public_key_digest}
     assert node.client in node.roster
@@ -119,7 +126,7 @@ def check_words(done: WholeRound) -> None:
         assert len(words) == 1, f"{holder} said two different things as its {kind.__name__}"
     opened = {(holder, ceremony) for holder, kind, ceremony in said if kind is SeedOpening}
     assert not opened & {(holder, ceremony) for holder, kind, ceremony in said if kind is KeyStatement}
-    key = done.coordinator.live.state.key
+    key = done.coordinator.key
     if key is not None:
         assert not {ceremony for _, ceremony in opened} & {key.plan.digest}
 
@@ -130,7 +137,7 @@ def check_blame(done: WholeRound) -> None:
     honest |= {str(node.client) for node in done.clients.values() if node.fate in COUNTED[:3]}
     assert not done.witness.accused & honest
     if done.truthful:
-        state = done.coordinator.live.state
-        faulty = {str(name) for name, status in state.holders.items() if status.verdict is HolderVerdict.FAULTY}
-        assert not faulty & honest, {name: state.holders[name].reason for name in state.holders if name in faulty}
-        assert not {str(client) for client in state.refused} & honest
+        outcome = done.coordinator.outcome
+        faulty = {str(name) for name, status in outcome.holders.items() if status.verdict is HolderVerdict.FAULTY}
+        assert not faulty & honest, {name: outcome.holders[name].reason for name in outcome.holders if name in faulty}
+        assert not {str(client) for client in outcome.refused} & honest

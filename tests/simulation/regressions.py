@@ -10,3 +10,9 @@ WHOLE_ROUND_SEEDS = {
     1267: "of the simulation itself: a copyist that came before everybody had nothing to copy, and was counted",
 }
 """Seeds of `tests.simulation.whole_rounds.random_scenario`."""
+
+DYING_ROUND_SEEDS = {
+    9: "of the simulation itself: a call of a store that killed its process was answered to it, and it went on",
+    209: "of the simulation itself: what a computing thread ran into as it died was read by nobody",
+}
+"""Seeds of `tests.simulation.whole_rounds.dying_scenario`."""

@@ -22,18 +22,21 @@ What counts as failure, in every round (`invariants.check`):
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from secagg.errors import SecAggError
+from secagg.errors import SecAggError, StorageError
 from secagg.messages.round import HolderVerdict, Phase
 from tests.simulation.client_nodes import ClientFate, VanishedError
 from tests.simulation.coordinator_lies import CoordinatorFate
 from tests.simulation.holder_lies import HolderFate
 from tests.simulation.invariants import COUNTED, check
+from tests.simulation.memory_stores import MemoryBlobs
 from tests.simulation.network import Weather
 from tests.simulation.regressions import WHOLE_ROUND_SEEDS
 from tests.simulation.round_material import CLIENTS, HOLDERS
@@ -43,6 +46,7 @@ C = CoordinatorFate
 H = HolderFate
 SEEDS = range(50)
 SOAK_ROUNDS = 3000
+SPACE_AT_SECONDS = 50.0
 DECEIVES_EVERY_CLIENT = (
     C.FORGES_KEY,
     C.FORGES_STATEMENTS,
@@ -70,7 +74,7 @@ def played(scenario: Scenario) -> WholeRound:
 
 
 def phase(done: WholeRound) -> Phase:
-    return done.coordinator.live.state.phase
+    return done.coordinator.outcome.phase
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -89,7 +93,7 @@ def test_what_failed_once_does_not_fail_again(seed: int) -> None:
 def test_nobody_at_fault_and_a_calm_network_publish(*, ceremony: bool) -> None:
     done = played(Scenario(seed=1, ceremony=ceremony))
     assert phase(done) is Phase.PUBLISHED
-    assert done.coordinator.live.state.contributors == CLIENTS
+    assert done.coordinator.outcome.contributors == CLIENTS
     assert all(client.result is not None for client in done.clients.values())
     assert set(map(len, done.witness.answered.values())) == {1}
 
@@ -104,18 +108,18 @@ def test_a_seed_gives_the_same_round_again() -> None:
 def test_one_bad_holder_does_not_stop_a_round(fate: HolderFate) -> None:
     holders = dict.fromkeys(HOLDERS, HolderFate.HONEST) | {HOLDERS[1]: fate}
     done = played(Scenario(seed=7, ceremony=fate in LIES_IN_THE_CEREMONY, holders=holders))
-    assert phase(done) is Phase.PUBLISHED, done.coordinator.live.state.reason
-    assert done.coordinator.live.state.contributors == CLIENTS
+    assert phase(done) is Phase.PUBLISHED, done.coordinator.outcome.reason
+    assert done.coordinator.outcome.contributors == CLIENTS
     if fate in (*LIES_IN_THE_CEREMONY, HolderFate.ANSWERS_WRONG, HolderFate.ANSWERS_SHORT, HolderFate.APPROVES_ANOTHER):
-        assert done.coordinator.live.state.holders[HOLDERS[1]].verdict is HolderVerdict.FAULTY
+        assert done.coordinator.outcome.holders[HOLDERS[1]].verdict is HolderVerdict.FAULTY
 
 
 @pytest.mark.parametrize("fate", [fate for fate in ClientFate if fate is not ClientFate.HONEST])
 def test_two_bad_clients_do_not_stop_a_round(fate: ClientFate) -> None:
     clients = dict.fromkeys(CLIENTS, ClientFate.HONEST) | {CLIENTS[0]: fate, CLIENTS[3]: fate}
     done = played(Scenario(seed=7, clients=clients, weather=SLOW))
-    assert phase(done) is Phase.PUBLISHED, done.coordinator.live.state.reason
-    contributors = done.coordinator.live.state.contributors
+    assert phase(done) is Phase.PUBLISHED, done.coordinator.outcome.reason
+    contributors = done.coordinator.outcome.contributors
     assert set(contributors) >= {CLIENTS[1], CLIENTS[2], CLIENTS[4]}
     if fate not in COUNTED:
         assert len(contributors) == 3
@@ -154,6 +158,29 @@ def test_holders_that_come_back_answer_nothing_else(fate: CoordinatorFate, seed:
     if fate is C.ASKS_TWICE:
         holders |= dict.fromkeys(HOLDERS[3:], H.COLLUDES)
     played(Scenario(seed=seed, weather=ROUGH, coordinator=fate, holders=holders))
+
+
+@pytest.mark.parametrize("what", ["/answers/", "means/"])
+def test_a_full_disk_holds_a_round_up_until_there_is_space(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a holder answered, or the sum, cannot be written at first: nobody is blamed, and nothing is lost."""
+    refused = []
+
+    def full(method: Any) -> Any:
+        def written(blobs: MemoryBlobs, name: str, *args: Any) -> Any:
+            if what in name and asyncio.get_running_loop().time() < SPACE_AT_SECONDS:
+                refused.append(name)
+                raise StorageError("the disk is full")
+            return method(blobs, name, *args)
+
+        return written
+
+    for name in ("append", "write"):
+        monkeypatch.setattr(MemoryBlobs, name, full(getattr(MemoryBlobs, name)))
+    done = played(Scenario(seed=1))
+    assert refused
+    assert phase(done) is Phase.PUBLISHED, done.coordinator.outcome.reason
+    assert done.ended_at_seconds > SPACE_AT_SECONDS
+    assert {one.verdict for one in done.coordinator.outcome.holders.values()} == {HolderVerdict.OK}
 
 
 @pytest.mark.soak

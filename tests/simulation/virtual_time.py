@@ -9,6 +9,8 @@ from asyncio import Future
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from tests.simulation.deaths import KilledError
+
 T = TypeVar("T")
 
 LONGEST_CHORE_SECONDS = 0.01
@@ -51,8 +53,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         settle = _outcome(func, *args) if at_once else None
 
         def answer() -> None:
+            if future.done():
+                return
+            answered = settle or _outcome(func, *args)
+            # Whoever asked may have died of what was done.
             if not future.done():
-                (settle or _outcome(func, *args))(future)
+                answered(future)
 
         self.call_later(seconds, answer)
         return future
@@ -61,6 +67,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def _outcome(func: Callable[..., Any], *args: Any) -> Callable[[Future[Any]], None]:
     try:
         result = func(*args)
+    except KilledError:
+        return lambda future: future.cancel()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller hears it
         failure = error
         return lambda future: future.set_exception(failure)

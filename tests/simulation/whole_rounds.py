@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from coordinator.rounds.live import RECONNECT_SECONDS
 from coordinator.rounds.relay import make_key
 from secagg.ids import ClientId, HolderId, RoundNumber
 from secagg.key_holder.store import StoredShare
@@ -17,6 +18,7 @@ from secagg.roles.coordinator.events import KeyCertified
 from tests.simulation.client_nodes import ClientFate, ClientNode, Gossip
 from tests.simulation.coordinator_lies import CoordinatorFate, LyingDesk
 from tests.simulation.coordinator_node import ROUND
+from tests.simulation.deaths import Death, drawn_deaths
 from tests.simulation.holder_calls import HolderCalls
 from tests.simulation.holder_lies import HolderFate
 from tests.simulation.holder_nodes import LIMITS, HolderNode, Witness
@@ -32,7 +34,10 @@ _TRUTHFUL = (CoordinatorFate.HONEST, CoordinatorFate.STOPS)
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Everything that a seed decides. ``ceremony``: the key is made in the round, and not before it."""
+    """Everything that a seed decides.
+
+    ``ceremony``: the key is made in the round, and not before it. ``deaths``: of the coordinator's process.
+    """
 
     seed: int
     weather: Weather = field(default_factory=Weather)
@@ -40,6 +45,7 @@ class Scenario:
     coordinator: CoordinatorFate = CoordinatorFate.HONEST
     clients: dict[ClientId, ClientFate] = field(default_factory=lambda: dict.fromkeys(CLIENTS, ClientFate.HONEST))
     holders: dict[HolderId, HolderFate] = field(default_factory=lambda: dict.fromkeys(HOLDERS, HolderFate.HONEST))
+    deaths: tuple[Death, ...] = ()
 
 
 def random_scenario(seed: int, *, ceremony: bool | None = None) -> Scenario:
@@ -61,6 +67,13 @@ def random_scenario(seed: int, *, ceremony: bool | None = None) -> Scenario:
         clients={client: draws.choice(fates) for client in CLIENTS},
         holders=holders,
     )
+
+
+def dying_scenario(seed: int) -> Scenario:
+    """Draw a scenario in which the coordinator's process is killed, and started again, at least once."""
+    draws = random.Random(f"{seed}/deaths")
+    scenario = random_scenario(seed)
+    return replace(scenario, deaths=drawn_deaths(draws, draws.choice([1, 1, 2, 4])))
 
 
 @cache
@@ -100,6 +113,11 @@ class WholeRound:
         """Whether the coordinator keeps to the protocol."""
         return self.scenario.coordinator in _TRUTHFUL
 
+    @property
+    def longest_delay_seconds(self) -> float:
+        """How much longer the round may last for the deaths of the coordinator: it is down, and then everybody may come back."""
+        return sum(one.down_seconds + RECONNECT_SECONDS for one in self.scenario.deaths)
+
     def run(self) -> WholeRound:
         """Run until every client has its result or error, and every share's time is over."""
         with watching(self.trace):
@@ -108,7 +126,7 @@ class WholeRound:
         return self
 
     async def _run(self) -> None:
-        loop, key = asyncio.get_running_loop(), None
+        scenario, loop, key = self.scenario, asyncio.get_running_loop(), None
         if self._made is not None:
             key, shares = self._made
             for name, node in self.holders.items():
@@ -116,14 +134,15 @@ class WholeRound:
         for node in self.holders.values():
             await node.start()
         self._build(key)
+        dying = asyncio.ensure_future(self.coordinator.doom(scenario.deaths))
         await self.coordinator.begin()
         works = [asyncio.ensure_future(client.run(self._arrival(client))) for client in self.clients.values()]
         works += [asyncio.ensure_future(self._restart(node)) for node in self.holders.values()]
         works.append(asyncio.ensure_future(self._stop()))
-        async with asyncio.timeout(LONGEST_ROUND_SECONDS):
-            await self.coordinator.live.closed.wait()
+        async with asyncio.timeout(LONGEST_ROUND_SECONDS + self.longest_delay_seconds):
+            await self.coordinator.over.wait()
         self.ended_at_seconds = loop.time()
-        await asyncio.gather(*works)
+        await asyncio.gather(*works, dying)
         await asyncio.sleep(max(0.0, 2 * SHARE_LIFE_SECONDS - loop.time()))
 
     def _build(self, key: KeyCertified | None) -> None:
@@ -169,8 +188,7 @@ class WholeRound:
         if self.scenario.coordinator is not CoordinatorFate.STOPS:
             return
         await asyncio.sleep(self._draws.uniform(0.0, 100.0))
-        if not self.coordinator.live.state.phase.ended:
-            await self.coordinator.live.give_up("the coordinator was stopped")
+        await self.coordinator.stop()
 
 
 def heard_in(key: KeyCertified) -> dict[tuple[type, HolderId], Authenticated[Any]]:

@@ -143,7 +143,7 @@ class HonestDesk:
 
         self._timers.append(asyncio.get_running_loop().call_later(seconds, report))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         if not self.state.phase.ended:
             self.apply(CancelRequested(reason="the coordinator was stopped"))
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from coordinator.contracts import mean_name
+from he.packing import unpack_mean
 from secagg.client.progress import mean_from_bytes
 from secagg.errors import FaultyClientError, FaultyCoordinatorError, PolicyError
 from secagg.ids import ClientId, Digest
 from secagg.masking.masks import MaskedSum, masked_pieces, piece_bytes, pieces
+from secagg.masking.packing import pack
 from secagg.masking.planner import corrupt_count
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
-from secagg.messages.round import Phase
+from secagg.messages.round import Phase, Result
 from secagg.roles.client.state import ClientPhase
 from tests.simulation.masking.client_nodes import ClientNode
 from tests.simulation.masking.desk import HonestDesk
 from tests.simulation.masking.exposure import exposure
 from tests.simulation.masking.fates import CORRUPT, STEADY, Fate
-from tests.simulation.masking.parties import update_of, vector_of
-from tests.simulation.masking.rounds import WholeRound
+from tests.simulation.masking.live_desk import LiveDesk
+from tests.simulation.masking.parties import read, update_of, vector_of
+from tests.simulation.masking.rounds import SLACK_SECONDS, WholeRound
 
 _WELL_MADE = (Fate.COLLUDES, Fate.SEALS_GARBAGE, Fate.SHARES_WITH_FEW, Fate.CONFIRMS_ANOTHER, Fate.REVEALS_WRONG)
 """Corrupt clients whose vector is what an honest client would have sent."""
@@ -35,7 +39,9 @@ def check(done: WholeRound) -> None:
     check_secrecy(done)
     for node in done.nodes.values():
         check_node(done, node)
-    if done.truthful:
+    if isinstance(done.desk, LiveDesk):
+        check_kept(done, done.desk)
+    elif done.truthful:
         check_end(done)
 
 
@@ -108,6 +114,41 @@ def check_end(done: WholeRound) -> None:
         if node.result is not None:
             assert node.result == state.result
             assert node.mean == desk.mean
+
+
+def check_kept(done: WholeRound, desk: LiveDesk) -> None:
+    """A round whose coordinator died ends as any other: with the exact mean of its survivors, or a reason; and leaves nothing."""
+    outcome, blobs = desk.outcome, desk.blobs
+    assert done.ended_at_seconds <= done.scenario.spec.longest_seconds + SLACK_SECONDS + done.longest_delay_seconds
+    assert not set(outcome.refused) - {one for one in done.nodes if done.nodes[one].corrupt}
+    assert blobs.names("uploads") == []
+    assert desk.store.closed
+    assert desk.store.kept == []
+    if outcome.phase is Phase.ABORTED:
+        assert outcome.reason
+        assert "the coordinator failed" not in outcome.reason, outcome.reason
+        assert blobs.names("means") == []
+        assert not any(node.result for node in done.nodes.values())
+        return
+    assert outcome.phase is Phase.PUBLISHED
+    assert outcome.result is not None
+    result = read(outcome.result, Result).message
+    assert blobs.names("means") == [mean_name(desk.plan.spec.job, desk.plan.round, result.mean_digest)]
+    assert desk.acknowledged.get("uploads", set()) <= set(result.contributors), "a contribution was taken and forgotten"
+    assert len(result.contributors) >= done.scenario.spec.min_contributors
+    assert desk.mean == exact_mean(done, result.contributors), "the sum is not exact"
+    check_mean(done, result.contributors, result.total_weight)
+    assert all(node.result in (None, result) for node in done.nodes.values())
+    assert all(node.mean == desk.mean for node in done.nodes.values() if node.result is not None)
+
+
+def exact_mean(done: WholeRound, survivors: tuple[ClientId, ...]) -> bytes:
+    """Return what the coordinator must have written: the mean of the exact sum, tensor by tensor."""
+    spec = done.scenario.spec
+    total = MaskedSum(spec.masking_parameters)
+    total.add(0, spec.masking_parameters.values, pack(exact_sum(done, survivors), spec.masking_parameters.sum_bits))
+    mean, _ = unpack_mean(total.values(len(survivors)), spec.layout, spec.clip, spec.max_weight)
+    return b"".join(mean[one.name].astype(mean[one.name].dtype.newbyteorder("<")).tobytes() for one in spec.tensors)
 
 
 def exact_sum(done: WholeRound, survivors: tuple[ClientId, ...]) -> npt.NDArray[np.uint32]:

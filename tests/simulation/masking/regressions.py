@@ -10,3 +10,8 @@ MASKING_ROUND_SEEDS = {
     467: "of the simulation itself: nobody joined in time, and nobody can be named",
 }
 """Seeds of `tests.simulation.masking.rounds.random_scenario`."""
+
+DYING_ROUND_SEEDS = {
+    5: "of the simulation itself: whoever stopped a round died with the process that it asked",
+}
+"""Seeds of `tests.simulation.masking.rounds.dying_scenario`."""

@@ -7,12 +7,14 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from coordinator.rounds import live as live_module
 from secagg.errors import PlanError
 from secagg.ids import ClientId
 from secagg.masking import planner
@@ -20,12 +22,14 @@ from secagg.masking.agreement import verify_public_key
 from secagg.masking.planner import corrupt_count, plan_numbers
 from secagg.plan import JobSpec
 from secagg.roles.client.masking import checks
+from tests.simulation.deaths import Death, drawn_deaths
 from tests.simulation.masking.client_nodes import ClientNode
 from tests.simulation.masking.deceit import Heard, Lie
 from tests.simulation.masking.desk import Desk, HonestDesk
 from tests.simulation.masking.fates import CORRUPT, Fate
+from tests.simulation.masking.live_desk import LiveDesk
 from tests.simulation.masking.lying_desk import RESULT_AT, LyingDesk
-from tests.simulation.masking.parties import clients, job, plan_of
+from tests.simulation.masking.parties import clients, job, nonce_of, plan_of
 from tests.simulation.network import Link, Weather
 from tests.simulation.virtual_time import simulate
 from tests.simulation.watching import watching
@@ -53,7 +57,10 @@ _TOGETHER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Everything that a seed decides. Without ``lies`` the coordinator keeps to the protocol; ``stops``: it is stopped on the way."""
+    """Everything that a seed decides. Without ``lies`` the coordinator keeps to the protocol; ``stops``: it is stopped on the way.
+
+    ``deaths``: of its process, which then runs the real driver; None for the machine alone.
+    """
 
     seed: int
     spec: JobSpec
@@ -62,6 +69,7 @@ class Scenario:
     fates: dict[ClientId, Fate] = field(default_factory=dict)
     lies: frozenset[Lie] = frozenset()
     stops: bool = False
+    deaths: tuple[Death, ...] | None = None
 
     @property
     def clients(self) -> tuple[ClientId, ...]:
@@ -116,6 +124,12 @@ def random_scenario(seed: int) -> Scenario:
         lies=frozenset(lies),
         stops=draws.random() < 0.05,
     )
+
+
+def dying_scenario(seed: int) -> Scenario:
+    """Draw a scenario in which a truthful coordinator's process is killed, and started again, at least once."""
+    draws = random.Random(f"{seed}/deaths")
+    return replace(random_scenario(seed), lies=frozenset(), deaths=drawn_deaths(draws, draws.choice([1, 1, 2, 4])))
 
 
 RING_CLIENTS = 210
@@ -200,11 +214,17 @@ class WholeRound:
     def truthful(self) -> bool:
         return not self.scenario.lies
 
+    @property
+    def longest_delay_seconds(self) -> float:
+        """How much longer the round may last for the deaths of the coordinator: it is down, and then everybody may come back."""
+        return sum(one.down_seconds + live_module.RECONNECT_SECONDS for one in self.scenario.deaths or ())
+
     def run(self) -> WholeRound:
         """Run until every client has its result or error."""
         with watching(self.trace), pytest.MonkeyPatch.context() as patch:
             # A key is good or bad for everybody: in the simulation it is looked at once.
             patch.setattr(checks, "verify_public_key", _KEYS_SEEN)
+            patch.setattr(live_module, "secrets", SimpleNamespace(token_bytes=lambda _: nonce_of(self._plan)))
             simulate(self.scenario.seed, self._run, self.defects)
         return self
 
@@ -219,15 +239,24 @@ class WholeRound:
             node.dies_at = self._deaths(node.fate)
             self.nodes[client] = node
         works = [asyncio.ensure_future(node.run(self._arrival(node.fate))) for node in self.nodes.values()]
-        if scenario.stops and isinstance(self.desk, HonestDesk):
-            asyncio.get_running_loop().call_later(self._draws.uniform(0.0, 60.0), self.desk.stop)
-        async with asyncio.timeout(scenario.spec.longest_seconds + SLACK_SECONDS):
+        if isinstance(self.desk, LiveDesk):
+            works.append(asyncio.ensure_future(self.desk.doom(scenario.deaths or ())))
+            await self.desk.begin()
+        if scenario.stops and not scenario.lies:
+            works.append(asyncio.ensure_future(self._stop(self._draws.uniform(0.0, 60.0))))
+        async with asyncio.timeout(scenario.spec.longest_seconds + SLACK_SECONDS + self.longest_delay_seconds):
             await self.desk.closed()
         self.ended_at_seconds = asyncio.get_running_loop().time()
         await asyncio.gather(*works)
 
+    async def _stop(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.desk.stop()
+
     def _opened_desk(self) -> Desk:
         scenario = self.scenario
+        if scenario.deaths is not None:
+            return LiveDesk(self._plan, self.defects)
         if self.truthful:
             return HonestDesk(self._plan, scenario.seed, self.defects)
         corrupt = frozenset(client for client in scenario.clients if scenario.fate(client) in CORRUPT)

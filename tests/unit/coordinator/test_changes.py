@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
 from coordinator.contracts import Limits
-from coordinator.rounds.changes import Changes, WaitingRoom
+from coordinator.pushback import WAITING_CALL_SECONDS
+from coordinator.rounds.changes import CALLS_PER_CALLER, Changes, WaitingRoom
 from secagg.errors import BusyError
 
 
@@ -35,10 +37,24 @@ async def test_the_room_is_bounded_and_emptied() -> None:
     room, changes, open_ = WaitingRoom(Limits(waiting_calls=1)), Changes(), [False]
     waiter = asyncio.create_task(room.wait_until(changes, lambda: open_[0], 20, caller="alice"))
     await asyncio.sleep(0)
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError) as busy:
         await room.wait_until(changes, lambda: False, 20, caller="bob")
+    assert busy.value.retry_after_seconds == WAITING_CALL_SECONDS
     assert not await room.wait_until(changes, lambda: False, 0, caller="bob")
     open_[0] = True
     changes.notify()
     assert await waiter
     assert not await room.wait_until(changes, lambda: False, 0.01, caller="bob")
+
+
+def test_one_caller_leaves_places_for_the_others_and_is_told_when_to_come_back() -> None:
+    room = WaitingRoom(Limits(waiting_calls=2 * CALLS_PER_CALLER))
+    with ExitStack() as held:
+        for _ in range(CALLS_PER_CALLER):
+            held.enter_context(room.place("alice"))
+        with pytest.raises(BusyError, match="alice") as busy:
+            held.enter_context(room.place("alice"))
+        assert busy.value.retry_after_seconds == WAITING_CALL_SECONDS
+        held.enter_context(room.place("bob"))
+    with room.place("alice"):
+        pass

@@ -52,7 +52,6 @@ class Driven:
     def __init__(self, directory: Path) -> None:
         self.store = SqlRoundStore(f"sqlite:///{directory / 'rounds.db'}")
         self.store.create_job(SPEC, 1.0)
-        self.store.open_round(SPEC.job, ROUND, 1.0, Phase.OPEN)
         blobs = DirectoryBlobStore(directory / "blobs")
         self.around = Surroundings(
             store=self.store,
@@ -114,7 +113,9 @@ class Driven:
         return round
 
     def mean(self) -> np.ndarray:
-        blob = self.around.blobs.read(mean_name(SPEC.job, ROUND), 0, 1 << 20)
+        result = self.live.state.result
+        assert result is not None
+        blob = self.around.blobs.read(mean_name(SPEC.job, ROUND, result.mean_digest), 0, 1 << 20)
         return np.frombuffer(blob, dtype="<f4")
 
     def record(self) -> RoundRecord:

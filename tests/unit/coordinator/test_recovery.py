@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.contracts import mean_name
 from coordinator.rounds.recovery import SpooledAnswer, SumRecovery
 from coordinator.store.blobs import DirectoryBlobStore
 from he.accumulate import ResidueAccumulator
@@ -87,7 +88,7 @@ def opened_by(
         altered = answer[:-4] + bytes([answer[-4] ^ 1]) + answer[-3:] if holder in lies else answer
         blobs.write(f"answers/{holder}", [altered])
     answers = tuple(SpooledAnswer(holder=holder, blob=f"answers/{holder}") for holder in holders)
-    return SumRecovery(PLAN, made.total, answers).open(blobs, "mean"), blobs
+    return SumRecovery(PLAN, made.total, answers).open(blobs), blobs
 
 
 @pytest.mark.parametrize("holders", [HOLDERS[:3], HOLDERS[2:], HOLDERS[:4], HOLDERS])
@@ -95,7 +96,7 @@ def test_any_three_open_the_mean(tmp_path: Path, holders: tuple[HolderId, ...]) 
     event, blobs = opened_by(tmp_path, holders)
     assert isinstance(event, SumOpened)
     assert event.total_weight == pytest.approx(sum(WEIGHTS), abs=1e-3)
-    data = blobs.read("mean", 0, 10**7)
+    data = blobs.read(mean_name(SPEC.job, PLAN.round, event.mean_digest), 0, 10**7)
     assert len(data) == event.mean_bytes == 45_000 * 4 + 3 * 8
     assert hashlib.sha256(data).digest() == event.mean_digest
     w, b = np.frombuffer(data[: 45_000 * 4], dtype="<f4"), np.frombuffer(data[45_000 * 4 :], dtype="<f8")
@@ -116,7 +117,7 @@ def test_fewer_publish_nothing_and_list_suspects(tmp_path: Path, count: int) -> 
     assert event.can_wait
     assert HOLDERS[0] in event.suspects
     assert not event.liars
-    assert blobs.size("mean") == 0
+    assert blobs.names("means") == []
 
 
 def test_answers_that_agree_on_nonsense_are_the_clients_doing(tmp_path: Path) -> None:
@@ -124,4 +125,4 @@ def test_answers_that_agree_on_nonsense_are_the_clients_doing(tmp_path: Path) ->
     assert isinstance(event, OpeningFailed)
     assert not event.can_wait
     assert not event.suspects
-    assert blobs.size("mean") == 0
+    assert blobs.names("means") == []

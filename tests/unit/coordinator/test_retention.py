@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.contracts import PurgeReceipt, RoundRecord, RoundStore, mean_name, upload_prefix
+from coordinator.contracts import PurgeReceipt, RequestRecord, RoundRecord, RoundStore, mean_name, upload_prefix
 from coordinator.receipts import read_receipt
 from coordinator.retention import DAY_SECONDS, MOST_FAILURES, Purger
 from coordinator.store.blobs import DirectoryBlobStore
@@ -32,6 +32,7 @@ from tests.services.shared import postgres_server
 
 YEAR = 365
 PURGED_AT = NOW.timestamp()
+CONTENT = {"request_id": "r1", "digest": bytes(32)}
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,15 @@ def test_a_round_is_due_when_the_rule_says_so(
     at = ENDED_AT + days_ago * DAY_SECONDS
     early = Purger(store=store, blobs=blobs, signer=made.identity(COORDINATOR).signer, clock=lambda: at)
     assert purged(early) == due
+
+
+def test_who_made_a_job_goes_by_the_same_rule_and_the_job_stays(store: RoundStore, purger: Purger) -> None:
+    store.create_job(a_job(job=JobId("new")), PURGED_AT - DAY_SECONDS, RequestRecord(caller="operator/new", **CONTENT))
+    store.create_job(a_job(job=JobId("old")), PURGED_AT - 3 * DAY_SECONDS, RequestRecord(caller="operator/old", **CONTENT))
+    assert purger.purge_trail(2) == 2
+    assert store.events(JobId("old")) == []
+    assert [one.details for one in store.events(JobId("new"))] == [{"by": "operator/new"}]
+    assert store.job(JobId("old")).spec.job == "old"
 
 
 def test_a_round_that_nobody_has_cleaned_up_after_is_left(store: RoundStore, purger: Purger, made: Deployment) -> None:
