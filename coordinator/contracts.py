@@ -239,7 +239,10 @@ class RoundStore(Protocol):
         """
 
     def kept_events(self, job: JobId, round: RoundNumber) -> list[KeptEvent]:
-        """Return what was kept of a round that runs, in the order of the sequence; nothing after its end."""
+        """Return what was kept of a round that runs, in the order of the sequence; nothing after its end.
+
+        ``MessageError`` where one is missing in between.
+        """
 
     def close_round(self, job: JobId, round: RoundNumber, lease: Lease | None = None) -> None:
         """Say that nothing is left to clean up after an ended round; harmless when it was said before."""

@@ -262,16 +262,17 @@ class RoundEngine:
 
     async def _resume(self, run: JobRun, record: RoundRecord) -> None:
         job, number, loop = run.spec.job, record.status.round, asyncio.get_running_loop()
-        kept = await asyncio.to_thread(self.resources.store.kept_events, job, number)
         try:
+            kept = await asyncio.to_thread(self.resources.store.kept_events, job, number)
             # What was accepted before a certificate was revoked stays accepted.
             trust = self.resources.identity.trust.without_revocations()
             standing = await loop.run_in_executor(self._compute, recall, run.spec, record, kept, trust)
         except StorageError:
             raise
-        except SecAggError as error:
+        except Exception as error:  # noqa: BLE001 - whatever its events run into, the job must go on
             _log.exception("round cannot be gone on with", job=job, round=number)
-            move = aborted_move(record, f"it could not be read back: {error.cause}", self.resources.clock())
+            cause = error.cause if isinstance(error, SecAggError) else type(error).__name__
+            move = aborted_move(record, f"it could not be read back: {cause}", self.resources.clock())
             await asyncio.to_thread(self.resources.store.advance_round, move, run.lease)
             faults.reach("round.unreadable")
             return

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from coordinator.contracts import KeptEvent, RoundMove, RoundRecord
 from coordinator.store import jobs, records, requests, rows, trail
 from coordinator.store.tables import KEPT_EVENTS, ROUNDS, same_round
-from secagg.errors import ConflictError, StorageError, UsageError, WrongPhaseError
+from secagg.errors import ConflictError, MessageError, UsageError, WrongPhaseError
 from secagg.ids import JobId, RoundNumber
 from secagg.messages.round import Phase
 
@@ -52,14 +52,14 @@ def close_round(connection: Connection, job: JobId, round: RoundNumber) -> None:
 
 
 def kept_events(connection: Connection, job: JobId, round: RoundNumber) -> list[KeptEvent]:
-    """Return what was kept of a round, in order; ``StorageError`` where one is missing in between."""
+    """Return what was kept of a round, in order; ``MessageError`` where one is missing in between."""
     query = select(KEPT_EVENTS).where(same_round(KEPT_EVENTS, job, round)).order_by(KEPT_EVENTS.c.sequence)
     found = [rows.kept_event(row) for row in connection.execute(query).all()]
     if not found:
         _require_round(connection, job, round)
     if [event.sequence for event in found] != list(range(1, len(found) + 1)):
-        advice = "Restore a backup of the database; without it the round can only be aborted"
-        raise StorageError(f"events of round {round} of job {job!r} are missing", next_step=advice)
+        advice = "The round can only be aborted; check what else the database has lost"
+        raise MessageError(f"events of round {round} of job {job!r} are missing", next_step=advice)
     return found
 
 

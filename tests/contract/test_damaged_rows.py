@@ -163,5 +163,5 @@ def test_an_event_that_is_missing_is_noticed(with_job: RoundStore, database_url:
     else:
         with psycopg.connect(database_url) as connection:
             connection.execute(statement)
-    with pytest.raises(StorageError, match="missing"):
+    with pytest.raises(MessageError, match="missing"):
         with_job.kept_events(JOB, FIRST)
