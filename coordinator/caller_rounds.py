@@ -90,6 +90,10 @@ class CallerRounds:
         bounded = min(seconds, LONGEST_WAIT_SECONDS) if seconds > 0 else 0.0
         await self._engine.waiting.wait_until(changes, holds, bounded, caller=str(current_caller()))
 
+    async def verify_new(self, request: RequestRecord) -> None:
+        """Raise :class:`ConflictError` when a call that changed something had this id with another content."""
+        await asyncio.to_thread(self._around.store.answer_to, request)
+
     def place(self) -> AbstractContextManager[None]:
         """Hold a place for a call of the caller whose end is the caller's to choose; :class:`BusyError` when it holds too many."""
         return self._engine.waiting.place(str(current_caller()))
@@ -113,16 +117,6 @@ class CallerRounds:
             return None
         faults.reach("answer.repeating")
         return kind.FromString(answer)
-
-    async def claim(self, request: RequestRecord) -> None:
-        """Hold the request id of a stream to its content: what a stream brings is repeated by its offsets, not by its answer.
-
-        Raises:
-            ConflictError: it was made before with another content.
-        """
-        answered = AnsweredRequest(request=request, answer=b"")
-        await asyncio.to_thread(self._around.store.keep_answer, answered, self._around.clock())
-        faults.reach("request.claimed")
 
 
 def request_of(request_id: str, what: str, job: str, round: int, message: Authenticated[Any]) -> RequestRecord:

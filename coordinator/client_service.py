@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
 import grpc.aio
@@ -32,7 +33,9 @@ from secagg.wire.v1.signed_pb2 import Signed
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-PART_BYTES: Final = 1024 * 1024
+PART_BYTES: Final = 64 * 1024
+"""Of a download: a caller that does not read holds some of them."""
+_READERS: Final = 4
 _BEFORE_ROSTER: Final = (Phase.KEYING, Phase.OPEN, Phase.FROZEN)
 
 
@@ -48,6 +51,8 @@ class ClientServicer(ClientServiceServicer):
         self._around = engine.around
         self._rounds = CallerRounds(engine)
         self._uploads = Uploads(engine.around, engine.resources.limits, engine.desk)
+        # Of their own: downloads that wait for a slow bucket keep nobody from the database.
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="download")
 
     async def WaitForRound(self, request: pb.WaitForRoundRequest, context: Context) -> pb.WaitForRoundResponse:
         """Return the round that can be joined, or that the job is complete, or nothing in time."""
@@ -119,7 +124,8 @@ class ClientServicer(ClientServiceServicer):
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, Upload)
         live = await self._rounds.running(header.job, header.round)
-        await self._rounds.claim(request_of(header.request_id, "upload", header.job, header.round, upload))
+        # What a stream brings is repeated by its offsets; its request id is looked at, and not kept.
+        await self._rounds.verify_new(request_of(header.request_id, "upload", header.job, header.round, upload))
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)
@@ -163,9 +169,10 @@ class ClientServicer(ClientServiceServicer):
     ) -> AsyncIterator[pb.DownloadMeanResponse]:
         """Stream the mean's bytes from an offset on."""
         name, offset, blobs = await self._mean_of(request.job, request.round), request.offset, self._around.blobs
+        loop = asyncio.get_running_loop()
         # A caller that does not read holds the part that waits for it.
         with self._rounds.place():
-            while data := await asyncio.to_thread(blobs.read, name, offset, PART_BYTES):
+            while data := await loop.run_in_executor(self._readers, blobs.read, name, offset, PART_BYTES):
                 faults.reach("DownloadMean.answering")
                 yield pb.DownloadMeanResponse(data=data)
                 offset += len(data)

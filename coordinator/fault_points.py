@@ -39,7 +39,6 @@ OTHER_POINTS: Final = (
     "open.stored",
     "ceremony.asking",
     "seal.asking",
-    "request.claimed",
     "part.appended",
     "upload.verified",
     "upload.discarded",

@@ -86,7 +86,8 @@ class MaskingServicer(MaskingServiceServicer):
             header = await header_of(request_iterator)
         upload = self._rounds.of_caller(header.upload, MaskedUpload)
         live = await self._running(header.job, header.round)
-        await self._rounds.claim(request_of(header.request_id, "vector", header.job, header.round, upload))
+        # What a stream brings is repeated by its offsets; its request id is looked at, and not kept.
+        await self._rounds.verify_new(request_of(header.request_id, "vector", header.job, header.round, upload))
         async with self._uploads.begin(live, upload.message) as receive, ending_with_uploads(live):
             async for part in parts_of(request_iterator):
                 await receive(part)

@@ -22,7 +22,8 @@ from coordinator.contracts import (
 )
 from secagg import codec, faults, labels
 from secagg.digests import Canonical
-from secagg.errors import MessageError, SecAggError
+from secagg.errors import CertificateError, MessageError, SecAggError
+from secagg.identity import read_certificate
 from secagg.ids import Digest, JobId, RoundNumber
 from secagg.messages.masking import MaskedUpload
 from secagg.messages.retention import PurgedRound
@@ -106,6 +107,7 @@ class Purger:
         purged = self.statement(job, round, days)
         if purged is None:
             return None
+        self._verify_signer(purged.purged_at)
         # Blobs first: what a kill leaves behind here is found again, for the round is still due.
         self._blobs.delete_prefix(mean_prefix(job, round))
         self._blobs.delete_prefix(upload_prefix(job, round))
@@ -114,6 +116,13 @@ class Purger:
         self._store.purge_round(PurgeReceipt(job=job, round=round, at=purged.purged_at, content=content))
         faults.reach("purge.receipt-kept")
         return purged
+
+    def _verify_signer(self, at: float) -> None:
+        """A receipt outside the dates of its certificate would not hold; and a clock that says so may be wrong."""
+        certificate = read_certificate(self._signer.certificate)
+        if not certificate.not_valid_before_utc.timestamp() <= at <= certificate.not_valid_after_utc.timestamp():
+            advice = "Check the clock, or have the certificate renewed with `secagg pki renew`; nothing was deleted"
+            raise CertificateError("the coordinator's own certificate does not count now", next_step=advice)
 
     def purge_requests(self, days: int) -> int:
         """Delete the answers to calls of more than ``days`` ago; return how many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,6 +31,7 @@ from coordinator.periodic_purge import PeriodicPurge
 from coordinator.retention import Purger, RetentionRule
 from coordinator.rounds.engine import RoundEngine
 from coordinator.startup import OpenedResources, open_resources
+from coordinator.upload_streams import INCOMING_OPTIONS
 from secagg.metrics_server import MetricsServer
 from secagg.transport import RoleInterceptor, bind_port, server_options
 from secagg.wire.v1.client_service_pb2_grpc import add_ClientServiceServicer_to_server
@@ -38,6 +40,8 @@ from secagg.wire.v1.operator_service_pb2_grpc import add_OperatorServiceServicer
 
 LAST_CALLS_SECONDS: Final = 5.0
 """How long calls may go on once every round has ended: they have what they waited for."""
+_THREADS: Final = 32
+"""For what blocks, the database first of all; uploads and downloads have their own."""
 _WATCHED: Final = ("", CLIENT_SERVICE, MASKING_SERVICE, OPERATOR_SERVICE)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -79,8 +83,9 @@ class CoordinatorServer:
         )
         self._server = grpc.aio.server(
             interceptors=(roles,),
-            options=server_options(),
-            maximum_concurrent_rpcs=resources.limits.waiting_calls,
+            options=[*server_options(), *INCOMING_OPTIONS],
+            # Above what is pushed back with a hint: gRPC's own refusal has none.
+            maximum_concurrent_rpcs=resources.limits.waiting_calls + 8 * resources.limits.concurrent_uploads + 1000,
         )
         add_ClientServiceServicer_to_server(ClientServicer(self._engine), self._server)
         add_MaskingServiceServicer_to_server(MaskingServicer(self._engine), self._server)
@@ -118,8 +123,10 @@ class CoordinatorServer:
         await self._set_health(_NOT_SERVING)
         if self._metrics is not None:
             self._metrics.start()
-        await self._server.start()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="blocking"))
+        # Rounds are taken up first: whoever calls finds them as they stood.
         await self._engine.start()
+        await self._server.start()
         self._retention.start()
         await self._set_health(_SERVING)
         identity = self._opened.engine.identity

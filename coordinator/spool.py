@@ -6,6 +6,7 @@ Everything here blocks; the asyncio side calls it in an executor.
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from he.ciphertext import chunk_from_bytes, half_chunk_bytes
 from he.errors import HEError
 from he.parameters import Parameters
 from he.ring import Residues
-from secagg.errors import FaultyClientError, WrongPhaseError
+from secagg.errors import FaultyClientError, StorageError, WrongPhaseError
 from secagg.ids import ClientId, Digest, HolderId, JobId, RoundNumber
 from secagg.messages.round import Half, Upload
 from secagg.transcript import CiphertextRoot
@@ -43,11 +44,12 @@ class UploadPart:
 
 
 def answer_blob(job: JobId, round: RoundNumber, holder: HolderId, token: int) -> str:
-    """Return the name of the blob of a holder's partial decryption.
+    """Return a new name for the blob of a holder's partial decryption.
 
-    ``token``: of the lease under which it is fetched, so that a process that lost its lease spoils nothing.
+    ``token``: of the lease under which it is fetched. No name comes twice, so that a process that lost its lease, or one that
+    runs on a copied data directory, spoils nothing.
     """
-    return f"{upload_prefix(job, round)}/answers/{token}/{holder}"
+    return f"{upload_prefix(job, round)}/answers/{token}/{holder}-{secrets.token_hex(8)}"
 
 
 class UploadSpool:
@@ -110,6 +112,7 @@ class UploadSpool:
         Raises:
             WrongPhaseError: not all bytes have arrived; the client may go on.
             FaultyClientError: the bytes are not what the client signed, or must not count.
+            StorageError: what is there can be read in part only.
         """
         self._check_complete(key, parameters)
         self._check_root(key, Half.C0, upload.root_c0, parameters)
@@ -128,7 +131,7 @@ class UploadSpool:
     def _check_root(self, key: UploadKey, half: Half, signed: Digest, parameters: Parameters) -> tuple[bytes, ...]:
         root = CiphertextRoot()
         with closing(self._blobs.open(key.blob(half.value))) as file:
-            for index, chunk in enumerate(read_chunks(file, parameters)):
+            for index, chunk in enumerate(_all_chunks(file, parameters)):
                 root.add(chunk)
                 try:
                     chunk_from_bytes(parameters, chunk)
@@ -192,3 +195,14 @@ def read_chunks(file: BinaryIO, parameters: Parameters) -> Iterator[bytes]:
     size = half_chunk_bytes(parameters)
     while chunk := file.read(size):
         yield chunk
+
+
+def _all_chunks(file: BinaryIO, parameters: Parameters) -> Iterator[bytes]:
+    """Yield every chunk of a half that is complete; :class:`StorageError` when the store shows less of it than it said."""
+    read = 0
+    for chunk in read_chunks(file, parameters):
+        read += len(chunk)
+        if len(chunk) == half_chunk_bytes(parameters):
+            yield chunk
+    if read != parameters.chunks * half_chunk_bytes(parameters):
+        raise StorageError("an upload can be read in part only")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
+import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from coordinator.config import CoordinatorSettings
@@ -23,6 +24,7 @@ from secagg.identity_keeper import followed
 from secagg.ids import HolderId
 
 INSTANCE_FILE: Final = ".instance"
+_log: Final = structlog.get_logger("coordinator.startup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,11 @@ def open_resources(settings: CoordinatorSettings, clock: Clock) -> OpenedResourc
     except BaseException:
         lock.close()
         raise
+    if not settings.resolved_database_url.startswith("sqlite") and settings.blobs_url is None:
+        _log.warning(
+            "blobs stand in data_dir: right for one coordinator; several on one database need one blobs_url",
+            directory=str(settings.blobs_directory),
+        )
     engine = EngineResources(
         store=store,
         blobs=blobs,

@@ -155,8 +155,8 @@ class Spool:
         with self._lock:
             self._shares.pop((job, round), None)
             for key in [key for key in self._reserved if (key.job, key.round) == (job, round)]:
+                # Its lock stays: a part may still be on its way to the disk when the round is taken up again.
                 del self._reserved[key]
-                self._writing.pop(key, None)
 
     def size(self, key: UploadKey, stream: str) -> int:
         """Return how many bytes of a stream have arrived."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from coordinator.contracts import AnsweredRequest, Limits
@@ -20,6 +21,8 @@ from secagg.errors import BusyError, ElsewhereError, FaultyClientError, LateErro
 from secagg.ids import ClientId
 from secagg.messages.round import Phase
 from secagg.roles.coordinator.events import Event, UploadRefused
+
+T = TypeVar("T")
 
 STREAMS_PER_CLIENT: Final = 4
 """A client that lost its connection begins again before the old stream is known to be dead."""
@@ -39,6 +42,7 @@ class UploadDesk:
         self._most = limits.concurrent_uploads
         self._clock = clock
         self._running: dict[UploadKey, list[float]] = {}
+        self._looking: Counter[ClientId] = Counter()
         self._completing: WeakValueDictionary[UploadKey, asyncio.Lock] = WeakValueDictionary()
         # Threads of their own: parts that wait for a slow disk keep nobody from the database.
         writers = min(self._most, WRITERS)
@@ -88,6 +92,23 @@ class UploadDesk:
             live.log.warning("part not stored", client=key.client, cause=str(error))
             raise
         faults.reach("part.appended")
+
+    async def look(self, live: LiveRound, client: ClientId, size: Callable[[], T]) -> T | None:
+        """Return what has arrived of a client's upload; None for a stranger, of whom nothing can have arrived.
+
+        Raises:
+            BusyError: the client asks too often at a time.
+        """
+        if client not in live.state.joins:
+            return None
+        if self._looking[client] >= STREAMS_PER_CLIENT:
+            raise BusyError(f"client {client} asks {STREAMS_PER_CLIENT} times at once", retry_after_seconds=1)
+        self._looking[client] += 1
+        try:
+            async with self._slots:
+                return await asyncio.get_running_loop().run_in_executor(self._writers, size)
+        finally:
+            self._looking -= Counter({client: 1})
 
     async def complete(
         self,

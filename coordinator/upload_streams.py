@@ -14,6 +14,15 @@ from secagg.messages.round import Phase
 
 HEADER_SECONDS: Final = 30.0
 """A header is small, and sent at once."""
+INCOMING_OPTIONS: Final = (
+    # Otherwise gRPC lets what it holds of each connection grow with the line, to 16 MiB and more, whether it is read or not.
+    ("grpc.http2.bdp_probe", 0),
+    # A quarter of a mebibyte for each round trip: 5 MB/s where one takes 50 ms.
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
+    # A caller's waiting calls and streams, and as many again.
+    ("grpc.max_concurrent_streams", 128),
+)
+"""Options of a server that takes uploads: what it holds of them before they are read is bounded for each connection."""
 
 
 async def header_of(requests: AsyncIterator[Any]) -> Any:

@@ -43,8 +43,8 @@ class Uploads:
 
     async def offsets(self, live: LiveRound, client: ClientId) -> tuple[int, int]:
         """Return how many bytes of c0 and c1 have arrived."""
-        sizes = await asyncio.to_thread(self._around.spool.sizes, key_of(live, client))
-        return sizes[Half.C0], sizes[Half.C1]
+        sizes = await self._desk.look(live, client, partial(self._around.spool.sizes, key_of(live, client)))
+        return (0, 0) if sizes is None else (sizes[Half.C0], sizes[Half.C1])
 
     @asynccontextmanager
     async def begin(self, live: LiveRound, upload: Upload) -> AsyncIterator[Receive]:

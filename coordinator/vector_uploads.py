@@ -38,7 +38,7 @@ class VectorUploads:
 
     async def offset(self, live: LiveRound, client: ClientId) -> int:
         """Return how many bytes have arrived."""
-        return await asyncio.to_thread(self._around.vectors.size, key_of(live, client))
+        return await self._desk.look(live, client, partial(self._around.vectors.size, key_of(live, client))) or 0
 
     @asynccontextmanager
     async def begin(self, live: LiveRound, upload: MaskedUpload) -> AsyncIterator[Receive]:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from coordinator.contracts import BlobStore
 from coordinator.streams import Part, Spool, UploadKey
-from secagg.errors import FaultyClientError, MessageError, WrongPhaseError
+from secagg.errors import FaultyClientError, MessageError, StorageError, WrongPhaseError
 from secagg.ids import JobId, RoundNumber
 from secagg.masking.masks import MaskedSum, piece_bytes, pieces
 from secagg.masking.packing import unpack
@@ -63,7 +63,7 @@ class VectorSpool:
             message = f"the vector of client {key.client} has {size} of {upload.vector_bytes} bytes"
             raise WrongPhaseError(message, next_step="Send the rest, then complete the upload")
         with closing(self._blobs.open(key.blob(_VECTOR))) as file:
-            digest = _digest_of(file, key, parameters)
+            digest = _digest_of(file, key, parameters, size)
         if not hmac.compare_digest(digest, upload.vector_digest):
             raise FaultyClientError(key.client, "its vector is not the one that it signed")
         self._blobs.sync(key.blob(_VECTOR))
@@ -91,11 +91,15 @@ class VectorSpool:
                     total.add(start, stop, file.read(size))
 
 
-def _digest_of(file: BinaryIO, key: UploadKey, parameters: MaskingParameters) -> bytes:
+def _digest_of(file: BinaryIO, key: UploadKey, parameters: MaskingParameters, there: int) -> bytes:
     """Return the SHA-256 of a packed vector; pieces fill whole bytes, so only the last may have bits that must be zero."""
-    hashed = hashlib.sha256()
+    hashed, read = hashlib.sha256(), 0
     for start, stop in pieces(parameters):
-        data = file.read(piece_bytes(start, stop, parameters)[1])
+        size = piece_bytes(start, stop, parameters)[1]
+        data = file.read(size)
+        read += len(data)
+        if len(data) != size and read != there:
+            raise StorageError("an upload can be read in part only")
         hashed.update(data)
         if stop == parameters.values:
             _check_piece(key, data, parameters.sum_bits, stop - start)

@@ -13,7 +13,7 @@ import structlog
 
 from he.errors import HEError
 from secagg.catalogue import ERROR_METADATA_KEY, FIELDS_METADATA_KEY, KnownError, describe, restore
-from secagg.errors import BusyError, RemoteError, SecAggError, UnreachableError
+from secagg.errors import BusyError, ConfigError, RemoteError, SecAggError, StorageError, UnreachableError
 
 PUSHBACK_METADATA_KEY: Final = "grpc-retry-pushback-ms"
 """Trailing metadata by which any gRPC client, and a proxy, knows when to try again."""
@@ -81,7 +81,9 @@ async def refuse(context: grpc.aio.ServicerContext[object, object], error: Excep
     """
     known = error if isinstance(error, SecAggError | HEError) else _unexpected(error, method)
     public = describe(known)
-    _log.info("call refused", method=method, error=public.name, status=public.status)
+    # The caller may be shown less than the operator needs: which disk is full, say.
+    hidden = {"cause": str(known)} if isinstance(known, StorageError | ConfigError) else {}
+    _log.info("call refused", method=method, error=public.name, status=public.status, **hidden)
     trailing: tuple[tuple[str, str | bytes], ...] = (
         (ERROR_METADATA_KEY, public.name),
         (FIELDS_METADATA_KEY, public.fields),

@@ -10,10 +10,11 @@ from typing import Final, TypeVar
 
 from coordinator.contracts import BlobStore
 from coordinator.rounds.calls import ApprovalRequest, ContributorPart, DecryptionRequest, KeyHolderCalls
+from coordinator.rounds.persisting import LostUploadError
 from coordinator.streams import MAX_PART_BYTES, UploadKey
 from he.ciphertext import half_chunk_bytes
 from he.parameters import Parameters
-from secagg.errors import FaultyKeyHolderError, UnreachableError
+from secagg.errors import FaultyKeyHolderError, NotFoundError, SecAggError, StorageError, UnreachableError
 from secagg.ids import ClientId, HolderId
 from secagg.messages.round import Approval, Half, PartialStatement
 from secagg.messages.signed import Authenticated
@@ -46,10 +47,40 @@ async def ask_approval(
     timeout_seconds: float,
     on_silence: Silence,
 ) -> Authenticated[Approval]:
-    """Show the request and stream every contributor's c1 from disk; errors as of :class:`KeyHolderCalls`."""
-    return await persevering(
-        lambda: calls.approve(request, contributor_parts(blobs, request), timeout_seconds=timeout_seconds), on_silence
-    )
+    """Show the request and stream every contributor's c1 from disk; errors as of :class:`KeyHolderCalls`.
+
+    Raises:
+        StorageError: a c1 cannot be read for the moment.
+        LostUploadError: a c1 is gone.
+    """
+
+    async def approve() -> Authenticated[Approval]:
+        shown = _Shown(contributor_parts(blobs, request))
+        try:
+            return await calls.approve(request, shown.parts(), timeout_seconds=timeout_seconds)
+        except SecAggError:
+            # The holder's call breaks with a part that is not there: that is ours, and not the holder's.
+            if shown.failure is not None:
+                raise shown.failure from None
+            raise
+
+    return await persevering(approve, on_silence)
+
+
+class _Shown:
+    """Parts on their way to a holder, and what kept one from being read."""
+
+    def __init__(self, parts: AsyncIterator[ContributorPart]) -> None:
+        self._parts = parts
+        self.failure: Exception | None = None
+
+    async def parts(self) -> AsyncIterator[ContributorPart]:
+        try:
+            async for part in self._parts:
+                yield part
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 async def contributor_parts(blobs: BlobStore, request: ApprovalRequest) -> AsyncIterator[ContributorPart]:
@@ -60,8 +91,19 @@ async def contributor_parts(blobs: BlobStore, request: ApprovalRequest) -> Async
     for contributor, upload in enumerate(request.uploads):
         key = UploadKey(job=plan.spec.job, round=plan.round, client=ClientId(upload.message.client))
         for first in range(0, plan.parameters.chunks, step):
-            data = await asyncio.to_thread(blobs.read, key.blob(Half.C1.value), first * chunk_bytes, step * chunk_bytes)
+            count = min(step, plan.parameters.chunks - first)
+            data = await asyncio.to_thread(_read_part, blobs, key, first * chunk_bytes, count * chunk_bytes)
             yield ContributorPart(contributor=contributor, first_chunk=first, data=data)
+
+
+def _read_part(blobs: BlobStore, key: UploadKey, offset: int, size: int) -> bytes:
+    try:
+        data = blobs.read(key.blob(Half.C1.value), offset, size)
+    except NotFoundError as error:
+        raise LostUploadError(f"what client {key.client} uploaded is gone from the blob store") from error
+    if len(data) != size:
+        raise StorageError(f"what client {key.client} uploaded can be read in part only")
+    return data
 
 
 async def fetch_answer(

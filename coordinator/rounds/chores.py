@@ -91,9 +91,9 @@ class CkksChores(RoundChores):
             )
             await end_ceremony(self._around.holders, begun.digest, made.invited)
         event = await make_key(
-            self._around.holders, state.spec, state.round, after_attempt=made.attempt, begun=self._live.apply
+            self._around.holders, state.spec, state.round, after_attempt=made.attempt, begun=self._tell
         )
-        await self._live.apply(event)
+        await self._tell(event)
 
     async def recall(self, state: RoundState) -> None:
         """Set the space of the ciphertexts aside again, and know the chunks that count."""
@@ -124,7 +124,7 @@ class CkksChores(RoundChores):
                 lambda: calls.seal_roster(plan, effect.roster, timeout_seconds=seconds),
                 partial(self._silent, holder, phase=Phase.FROZEN),
             )
-            await self._live.apply(SealReceived(seal=seal))
+            await self._tell(SealReceived(seal=seal))
 
         await self._with(holder, ask, phase=Phase.FROZEN)
 
@@ -142,7 +142,7 @@ class CkksChores(RoundChores):
             approval = await ask_approval(
                 calls, self._around.blobs, request, timeout_seconds=seconds, on_silence=partial(self._silent, holder)
             )
-            await self._live.apply(ApprovalReceived(approval=approval))
+            await self._tell(ApprovalReceived(approval=approval))
 
         await self._with(holder, ask)
 
@@ -181,7 +181,7 @@ class CkksChores(RoundChores):
                 await self._show_again(state, holder, calls)
                 statement = await answer(calls)
             faults.reach("answer.spooled")
-            await self._live.apply(AnswerReceived(holder=holder, blob=blob, statement=statement))
+            await self._tell(AnswerReceived(holder=holder, blob=blob, statement=statement))
 
         await self._with(holder, fetch)
 
@@ -219,7 +219,7 @@ class CkksChores(RoundChores):
     async def _silent(self, holder: HolderId, error: UnreachableError, *, phase: Phase | None = None) -> None:
         self._verify_still(phase)
         self._live.log.warning("holder unreachable, asking again", holder=holder, cause=str(error))
-        await self._live.apply(HolderSilent(holder=holder, reason=error.cause))
+        await self._tell(HolderSilent(holder=holder, reason=error.cause))
 
     def _verify_still(self, phase: Phase | None) -> None:
         """Raise `WrongPhaseError` once the phase has gone by in which something was asked for."""
@@ -230,7 +230,7 @@ class CkksChores(RoundChores):
         try:
             self._verify_still(phase)
             self._live.log.warning("holder lost", holder=holder, verdict=verdict.value, cause=str(error))
-            await self._live.apply(HolderLost(holder=holder, verdict=verdict, reason=error.cause))
+            await self._tell(HolderLost(holder=holder, verdict=verdict, reason=error.cause))
         except WrongPhaseError:
             self._live.log.info("round was over before", holder=holder)
 
@@ -248,7 +248,7 @@ class CkksChores(RoundChores):
             self._live.log.warning("holders faulty: their answers are wrong", holders=event.liars)
         if isinstance(event, OpeningFailed):
             self._live.log.warning("sum not opened", reason=event.reason, suspects=event.suspects)
-        await self._live.apply(event)
+        await self._tell(event)
 
     def end_holders(self, holders: tuple[HolderId, ...]) -> None:
         """Remember whom to tell of the end."""

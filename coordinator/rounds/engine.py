@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,8 +20,8 @@ from coordinator.rounds.holders import HolderPool
 from coordinator.rounds.leases import LeaseHolder
 from coordinator.rounds.live import LiveRound
 from coordinator.rounds.metrics import RoundMetrics
-from coordinator.rounds.recalling import aborted_move, recall
 from coordinator.rounds.surroundings import Surroundings
+from coordinator.rounds.taking_up import take_up
 from coordinator.spool import UploadSpool
 from coordinator.upload_desk import UploadDesk
 from secagg import faults
@@ -31,11 +33,14 @@ from secagg.plan import JobSpec
 _log: Final = structlog.get_logger("coordinator.engine")
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
+_FAILURE_PAUSE_SECONDS: Final = 3.0
 _LOOK_AGAIN_SECONDS: Final = 30.0
 _SOON_SECONDS: Final = 3.0
 """How long a call waits for rounds that nobody runs for the moment: at a start, or right after a job was made."""
 _LOOK_ELSEWHERE_SECONDS: Final = 1.0
 """How often the store is looked at for a round that another process runs."""
+_jitter: Final = random.SystemRandom()
+_SETTLING_SECONDS: Final = 20.0
 _CLOSING_SECONDS: Final = 15.0
 _COMPUTE_THREADS: Final = 2
 
@@ -48,6 +53,7 @@ class JobRun:
         self.complete = complete
         self.changes = Changes()
         self.lease: Lease | None = None
+        self.settled = asyncio.Event()
         self.live: LiveRound | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -99,18 +105,18 @@ class RoundEngine:
         self._runs: dict[JobId, JobRun] = {}
         self._stopping = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Go on with the rounds that ran when this process, or another, ended; begin those of every other running job."""
         for record in await asyncio.to_thread(self.resources.store.running_jobs):
-            run = self._run_of(record)
-            try:
-                if await self._taken(run):
-                    await self._resumed(run)
-            except SecAggError:
-                _log.exception("rounds not gone on with yet", job=record.spec.job)
-            self._run(run)
+            self._run(self._run_of(record))
         self._keeping = asyncio.create_task(self._keep())
+        # Whoever calls finds the rounds as they stood; what takes longer is waited for by the calls themselves.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLING_SECONDS):
+                for run in list(self._runs.values()):
+                    await run.settled.wait()
 
     async def stop(self, grace_seconds: float) -> None:
         """Begin no new round, give running ones ``grace_seconds``, then leave them as they stand in the store."""
@@ -129,6 +135,7 @@ class RoundEngine:
         await asyncio.gather(
             *(self.leases.give_back(run.lease) for run in self._runs.values() if run.lease is not None)
         )
+        self.leases.close()
         if self._pool is not None:
             await self._pool.close()
         self._compute.shutdown(wait=False, cancel_futures=True)
@@ -162,22 +169,31 @@ class RoundEngine:
     async def _keep(self) -> None:
         """Renew the leases in time, let go of what was lost, and find jobs that were made elsewhere."""
         while not await self._paused(self.leases.renewal_seconds):
-            for run in list(self._runs.values()):
-                if run.lease is not None and not await self.leases.still_held(run.lease):
-                    await self._lost(run)
+            await asyncio.gather(*(self._renew(run) for run in list(self._runs.values())))
             try:
                 for record in await asyncio.to_thread(self.resources.store.running_jobs):
                     self._run(self._run_of(record))
             except StorageError as error:
                 _log.warning("jobs not looked at", cause=str(error))
 
-    async def _lost(self, run: JobRun) -> None:
+    async def _renew(self, run: JobRun) -> None:
+        lease = run.lease
+        if lease is not None and not await self.leases.still_held(lease) and run.lease is lease:
+            self._lost(run)
+
+    def _lost(self, run: JobRun) -> None:
         _log.warning("lease lost", job=run.spec.job)
         run.lease = None
         if run.live is not None:
-            await run.live.suspend()
-            await self._sweep(run.live)
+            # What it computes is waited for, and nobody's lease meanwhile.
+            letting_go = asyncio.create_task(self._let_go(run.live))
+            self._letting_go.add(letting_go)
+            letting_go.add_done_callback(self._letting_go.discard)
         run.changes.notify()
+
+    async def _let_go(self, live: LiveRound) -> None:
+        await live.suspend()
+        await self._sweep(live)
 
     async def _sweep(self, live: LiveRound) -> None:
         """Delete what this process still wrote of a round after another one had ended it and cleaned up."""
@@ -204,6 +220,7 @@ class RoundEngine:
         aborted_in_a_row = 0
         while not self._stopping.is_set() and not run.complete:
             if not await self._taken(run):
+                run.settled.set()
                 await self._wait_elsewhere(run)
             elif await self._advanced(run):
                 aborted_in_a_row = 0
@@ -228,17 +245,22 @@ class RoundEngine:
         try:
             return await self._finished(run) or await self._round_ran(run)
         except ElsewhereError:
-            await self._lost(run)
+            self._lost(run)
             return True
         except Exception:  # noqa: BLE001 - whatever it is, the job must not stop without a word
             _log.exception("round not run", job=run.spec.job)
-            return False
+            # Soon again: a round may be waiting, and its deadlines do not.
+            await self._paused(_FAILURE_PAUSE_SECONDS)
+            return True
 
     async def _finished(self, run: JobRun) -> bool:
         """Complete the job when it has published all its rounds, and all of them are cleaned up."""
         store, job = self.resources.store, run.spec.job
         if run.live is None or run.live.over:
-            await self._resumed(run)
+            try:
+                await self._resumed(run)
+            finally:
+                run.settled.set()
         if run.live is not None and not run.live.over:
             return False
         record = await asyncio.to_thread(store.job, job)
@@ -261,27 +283,13 @@ class RoundEngine:
                 await self._resume(run, record)
 
     async def _resume(self, run: JobRun, record: RoundRecord) -> None:
-        job, number, loop = run.spec.job, record.status.round, asyncio.get_running_loop()
-        try:
-            kept = await asyncio.to_thread(self.resources.store.kept_events, job, number)
-            # What was accepted before a certificate was revoked stays accepted.
-            trust = self.resources.identity.trust.without_revocations()
-            standing = await loop.run_in_executor(self._compute, recall, run.spec, record, kept, trust)
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever its events run into, the job must go on
-            _log.exception("round cannot be gone on with", job=job, round=number)
-            cause = error.cause if isinstance(error, SecAggError) else type(error).__name__
-            move = aborted_move(record, f"it could not be read back: {cause}", self.resources.clock())
-            await asyncio.to_thread(self.resources.store.advance_round, move, run.lease)
-            faults.reach("round.unreadable")
-            return
-        live = LiveRound(run.spec, number, self.around, run.changes, run.lease)
-        faults.reach("round.recalled")
-        await live.resume(standing)
-        faults.reach("round.resumed")
-        run.live = live
-        run.changes.notify()
+        live = await take_up(run.spec, record, self.around, run.changes, run.lease)
+        if live is None:
+            await tell_holders(self.around, record)
+            await asyncio.to_thread(clean_up_record, self.around, record, run.lease)
+        else:
+            run.live = live
+            run.changes.notify()
 
     async def _round_ran(self, run: JobRun) -> bool:
         """Begin a round, unless one was resumed, and wait for its end."""
@@ -294,10 +302,13 @@ class RoundEngine:
             run.live = live
             run.changes.notify()
         await live.closed.wait()
+        if live.ledger.overtaken:
+            # Another process of the same name, by a copied data directory, is at work: who waits longer leaves it the round.
+            await self._paused(self.leases.seconds * _jitter.uniform(0.5, 2.0))
         if live.suspended:
             # Before the round is read back: with a lease that is lost, this would disturb whoever goes on with it.
             if run.lease is not None and not await self.leases.still_held(run.lease):
-                await self._lost(run)
+                self._lost(run)
             return not self._stopping.is_set()
         return live.state.phase is Phase.PUBLISHED
 

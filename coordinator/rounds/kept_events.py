@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import Message
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from secagg import codec
 from secagg.codec.parsing import MAX_PARTIES, bounded, parsed, reading
 from secagg.errors import MessageError
-from secagg.identity import TrustRoot
+from secagg.identity import SignedMessage, TrustRoot, read_certificate
 from secagg.ids import ClientId, HolderId
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, Shares, Unmasking
 from secagg.messages.round import Approval, HolderStatus, Join, PartialStatement, RosterSeal, Upload
@@ -24,6 +24,7 @@ from secagg.roles.coordinator.events import Event
 from secagg.wire.v1 import kept_event_pb2 as pb
 
 _WHAT: Final = "kept event"
+_STORED_WITHIN: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,19 @@ class Reader:
 
     def signed(self, wire: Any, kind: type[Any]) -> Any:
         """Return an authenticated message."""
-        return codec.authenticate(codec.signed_from_wire(wire), kind, trust=self.trust, at=self.at)
+        signed = codec.signed_from_wire(wire)
+        return codec.authenticate(signed, kind, trust=self.trust, at=self.within([signed]))
+
+    def within(self, messages: Iterable[SignedMessage]) -> datetime:
+        """Return the event's time, or the nearest at which all these certificates count.
+
+        They counted when the messages came, and an event is stored a little later: by less than ``_STORED_WITHIN``.
+        """
+        certificates = [read_certificate(one.certificate) for one in messages]
+        first = max((one.not_valid_before_utc for one in certificates), default=self.at)
+        last = min((one.not_valid_after_utc for one in certificates), default=self.at)
+        nearest = min(max(self.at, first), last)
+        return nearest if abs(nearest - self.at) < _STORED_WITHIN else self.at
 
 
 Write: TypeAlias = Callable[[Any], Message]
@@ -71,8 +84,11 @@ def _write_key(event: events.KeyCertified) -> pb.KeptKey:
 
 
 def _read_key(wire: pb.KeptKey, reader: Reader) -> Event:
+    signed = [
+        codec.signed_from_wire(one) for one in bounded((*wire.bundle.hellos, *wire.bundle.statements), "signatures")
+    ]
     return events.KeyCertified(
-        bundle=codec.key_bundle_from_wire(wire.bundle, trust=reader.trust, at=reader.at),
+        bundle=codec.key_bundle_from_wire(wire.bundle, trust=reader.trust, at=reader.within(signed)),
         plan=codec.round_plan_from_wire(wire.plan),
         holders=tuple(codec.holder_status_from_wire(status) for status in bounded(wire.holders, "key holders")),
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,6 +20,7 @@ from secagg.errors import StorageError
 from secagg.ids import JobId
 
 RENEWALS_PER_LEASE: Final = 3
+_THREADS: Final = 2
 
 _log: Final = structlog.get_logger("coordinator.leases")
 
@@ -40,6 +43,8 @@ class LeaseHolder:
         self.seconds = seconds
         self._alone = alone
         self._renewed: dict[JobId, float] = {}
+        # Of their own: whatever else waits for a slow disk keeps no lease from being renewed.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lease")
 
     @property
     def renewal_seconds(self) -> float:
@@ -49,7 +54,8 @@ class LeaseHolder:
     async def take(self, job: JobId) -> Lease | None:
         """Take or renew a lease; None while another process has it. :class:`StorageError` when that is not known."""
         asked = time.monotonic()
-        taken = await asyncio.to_thread(self._store.take_lease, job, self._owner, self.seconds, address=self._address)
+        take = partial(self._store.take_lease, job, self._owner, self.seconds, address=self._address)
+        taken = await asyncio.get_running_loop().run_in_executor(self._threads, take)
         self._renewed[job] = asked
         faults.reach("lease.taken")
         return taken
@@ -70,6 +76,10 @@ class LeaseHolder:
         """Return the address of whoever has a job's lease; empty where nobody has."""
         lease = await asyncio.to_thread(self._store.lease_of, job)
         return "" if lease is None or lease.owner == self._owner else lease.address
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def give_back(self, lease: Lease) -> None:
         """Let another process go on at once; where that fails, the lease runs out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any, Final
 
 from coordinator.contracts import AnsweredRequest, Clock, KeptEvent, Lease, RoundMove, RoundStore
@@ -16,6 +17,7 @@ from secagg.roles.coordinator.state import RoundState
 from secagg.roles.machine import Step
 
 _LARGE_ROSTER: Final = 256
+_REPEATS_KEPT: Final = 8
 
 
 class RoundLedger:
@@ -25,6 +27,9 @@ class RoundLedger:
         store: where they stand.
         clock: seconds since the epoch.
         lease: the right to run the round; None where nobody else could.
+
+    Attributes:
+        overtaken: whether another process has gone on with the round under the same lease.
     """
 
     def __init__(self, store: RoundStore, clock: Clock, lease: Lease | None) -> None:
@@ -33,6 +38,8 @@ class RoundLedger:
         self._lease = lease
         self._events = 0
         self._doubtful = False
+        self.overtaken = False
+        self._repeated: Counter[str] = Counter()
 
     @property
     def events(self) -> int:
@@ -92,7 +99,11 @@ class RoundLedger:
         except ConflictError:
             # Of its request, which is the caller's matter; unless somebody else has gone on with the round.
             self._doubtful = True
-            await self.settle(before)
+            try:
+                await self.settle(before)
+            except ElsewhereError:
+                self.overtaken = True
+                raise
             raise
         faults.reach(f"{name}.stored")
         if move.event is not None:
@@ -138,6 +149,10 @@ class RoundLedger:
             self._doubtful = False
 
     async def keep_answer(self, request: AnsweredRequest) -> None:
-        """Store the answer to a call that changed nothing."""
+        """Store the answer to a call that changed nothing: some for each caller, so that nobody fills the store with repetitions."""
+        caller = request.request.caller
+        if self._repeated[caller] >= _REPEATS_KEPT:
+            return
+        self._repeated[caller] += 1
         await asyncio.to_thread(self._store.keep_answer, request, self._clock())
         faults.reach("answer.kept")

@@ -16,7 +16,7 @@ from coordinator.rounds.chores import CkksChores
 from coordinator.rounds.cleaning import clean_up
 from coordinator.rounds.ledger import RoundLedger
 from coordinator.rounds.masking_chores import MaskingChores
-from coordinator.rounds.persisting import persisting
+from coordinator.rounds.persisting import LostUploadError, persisting
 from coordinator.rounds.record import Evidence, status_of
 from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
@@ -127,8 +127,10 @@ class LiveRound:
             await self.chores.recall(state)
             self.ledger.recall(standing.events)
             self.state, self._phase_started = state, dict(standing.evidence.phase_started)
-            left = self._phase_started[state.phase] + phase_seconds(state) - self._around.clock()
-            self._set_deadline(state.phase, max(left, RECONNECT_SECONDS))
+            whole = phase_seconds(state)
+            # A clock that was put back makes no phase longer than it may be.
+            left = min(self._phase_started[state.phase] + whole - self._around.clock(), whole)
+            self._set_deadline(state.phase, max(left, self._time_to_come_back()))
             self.log.info("round resumed", phase=state.phase.value, events=standing.events, seconds_left=round(left, 3))
             self.chores.phase_entered(state)
             for effect in resumed(state):
@@ -136,6 +138,11 @@ class LiveRound:
             self._changes.notify()
         if state.phase is self._first.state.phase:
             self.chores.begin(state)
+
+    def _time_to_come_back(self) -> float:
+        """Return what a phase gets at least: nothing beyond the round's longest end, when the holders' shares are gone."""
+        latest = min(self._phase_started.values()) + self.state.spec.longest_seconds + RECONNECT_SECONDS
+        return min(RECONNECT_SECONDS, max(latest - self._around.clock(), 0.0))
 
     async def apply(self, event: Event, request: AnsweredRequest | None = None) -> None:
         """Apply an event and run its effects to their end, even when the caller goes away.
@@ -255,6 +262,9 @@ class LiveRound:
             await persisting(work, lambda: self.over, self.log)
         except ElsewhereError:
             self.log.info("left to another process", happening=what)
+        except LostUploadError as error:
+            self.log.exception("uploads lost", happening=what)
+            await self.give_up(str(error))
         except Exception as error:
             if not self.over:
                 self.log.exception("round failed inside", happening=what)

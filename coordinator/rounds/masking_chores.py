@@ -42,7 +42,7 @@ class MaskingChores(RoundChores):
             await self._throw_away_late(masking)
 
     async def _throw_away_late(self, state: MaskingRoundState) -> None:
-        # With its mask key open, the vector of a client declared dropped would be bare.
+        # With its mask key open, the vector of a client declared dropped has its self mask alone; and it is in no sum.
         keep_only = self._around.spool.streams.keep_only
         await asyncio.to_thread(keep_only, state.spec.job, state.round, frozenset(state.survivors))
         faults.reach("late.thrown-away")
@@ -53,7 +53,7 @@ class MaskingChores(RoundChores):
         faults.reach("unmasked")
         if isinstance(event, UnmaskingFailed):
             self._live.log.warning("sum not unmasked", reason=event.reason, can_wait=event.can_wait)
-        await self._live.apply(event)
+        await self._tell(event)
 
     async def _opened(self, state: MaskingRoundState, found: Recovered) -> SumUnmasked | UnmaskingFailed:
         if found.liars:

@@ -14,6 +14,10 @@ _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 
 
+class LostUploadError(Exception):
+    """What counted as uploaded is not there any more: no round can be made of the rest."""
+
+
 async def persisting(work: Callable[[], Awaitable[T]], over: Callable[[], bool], log: Any) -> T:
     """Return what ``work`` gives; after a :class:`StorageError`, begin it again with a growing pause.
 

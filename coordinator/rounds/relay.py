@@ -37,6 +37,8 @@ Holders = Mapping[HolderId, KeyHolderCalls]
 _log: Final = structlog.get_logger("coordinator.ceremony")
 _CALLS_PER_CEREMONY: Final = 6
 _ANSWER_SLACK_BYTES: Final = 64
+MOST_ATTEMPTS: Final = 12
+"""At one key, those of former processes included: each does without one of at most nine holders, and some are lost in restarts."""
 _MOST_RESTARTS: Final = 2
 """In the making of one key."""
 _FAULTY: Final = HolderVerdict.FAULTY
@@ -89,6 +91,9 @@ async def make_key(
     known = {name: HolderStatus(holder=name, verdict=HolderVerdict.OK) for name in ckks.holders}
     left, reason, attempt, restarts = ckks.holders, "", after_attempt, 0
     while len(left) >= ckks.min_holders:
+        if attempt >= MOST_ATTEMPTS:
+            reason = f"{attempt} attempts came to nothing{': ' if reason else ''}{reason}"
+            break
         attempt += 1
         plan = CeremonyPlan(spec=spec, round=round, attempt=attempt, group=ckks.group(left))
         await begun(CeremonyBegun(attempt=attempt, holders=left))

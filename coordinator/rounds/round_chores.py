@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coordinator.rounds.persisting import persisting
 from coordinator.rounds.surroundings import Surroundings
 from secagg.roles.coordinator.effects import Effect
+from secagg.roles.coordinator.events import Event
 from secagg.roles.coordinator.state import RoundState
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ class RoundChores(ABC):
         self._computing.add(computing)
         computing.add_done_callback(self._computing.discard)
         return await asyncio.shield(computing)
+
+    async def _tell(self, event: Event) -> None:
+        """Apply an event, again while the store fails: what led to it is done, and is not done anew."""
+        await persisting(lambda: self._live.apply(event), lambda: self._live.over, self._live.log)
 
     def _start(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         """Run a task that is begun again while the store fails; any other failure ends the round."""

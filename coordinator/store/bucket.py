@@ -92,7 +92,11 @@ class Bucket:
         return len(data)
 
     def put_new(self, key: str, data: memoryview) -> bool:
-        """Store an object unless there is one; return whether there was none."""
+        """Store an object unless there is one; return whether there was none.
+
+        Raises:
+            StorageError: it failed, or another task stores that object right now.
+        """
         try:
             with self._errors():
                 self._client.put_object(Bucket=self._name, Key=self._prefix + key, Body=bytes(data), IfNoneMatch="*")
@@ -161,7 +165,8 @@ class Bucket:
 
     def _client_error(self, error: ClientError) -> Exception:
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        if code in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
+        # 409: another task stores it right now, and may still fail.
+        if code in {"PreconditionFailed", "412"}:
             return _AlreadyThereError()
         if code == "NoSuchKey":
             return NotFoundError("the blob is not there any more")

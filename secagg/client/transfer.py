@@ -128,6 +128,8 @@ class Uploader:
         offsets = await self._arrived(limit) if resumed else start
         patience = self._coordinator.patience(limit)
         while offsets is not None:
+            if limit.over:
+                raise UnreachableError(str(self._coordinator.party), "it did not take the upload in time")
             before = sum(offsets)
             failure: SecAggError | None = None
             try:

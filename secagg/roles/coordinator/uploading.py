@@ -28,14 +28,14 @@ def check_upload(state: CkksRoundState, upload: Upload) -> bool:
     known = state.uploads.get(upload.client)
     if known is not None:
         return _is_repetition(known.message, upload)
+    if upload.client in state.refused:
+        raise FaultyClientError(upload.client, state.refused[upload.client])
     if state.phase in (Phase.KEYING, Phase.OPEN, Phase.FROZEN):
         raise WrongPhaseError(f"round {state.round} is {state.phase.value}: its roster is not published yet")
     if state.phase is not Phase.UPLOADING:
         raise LateError(f"the uploads of round {state.round} are closed")
     _check_commitment(state, upload)
     _check_parameters(state, upload)
-    if upload.client in state.refused:
-        raise FaultyClientError(upload.client, state.refused[upload.client])
     return False
 
 

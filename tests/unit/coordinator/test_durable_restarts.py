@@ -107,7 +107,23 @@ def test_a_mean_that_was_written_and_never_published_is_gone_with_its_round(depl
     run(work)
 
 
-@pytest.mark.parametrize("down", [5.0, 200.0, 595.0, 5000.0])
+def test_nobody_is_waited_for_beyond_the_longest_end_of_a_round(deployed: Deployment) -> None:
+    """A coordinator that is started over and over would keep its round open for ever, and key holders forget their shares."""
+
+    async def work() -> None:
+        await deployed.start()
+        await deployed.play("join", clients=CLIENTS[:3])
+        await deployed.engine.stop(0.0)
+        await asyncio.sleep(SPEC.longest_seconds + RECONNECT_SECONDS)
+        await deployed.start()
+        await asyncio.sleep(1.0)
+        assert deployed.store.round(SPEC.job, ROUND).status.phase is Phase.ABORTED
+        await deployed.engine.stop(0.0)
+
+    run(work)
+
+
+@pytest.mark.parametrize("down", [5.0, 200.0, 595.0, 1000.0])
 def test_a_deadline_goes_on_over_a_restart_and_leaves_time_to_come_back(deployed: Deployment, down: float) -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()

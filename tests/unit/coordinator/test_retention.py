@@ -1,6 +1,7 @@
 """The retention rule on both databases: what a purge leaves, what its receipt says, and whom it convinces."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -129,17 +130,20 @@ def test_numbers_are_not_used_again_and_the_jobs_counts_stay(
 
 @pytest.mark.parametrize(("days_ago", "due"), [(364.9, []), (365.1, [1])])
 def test_a_round_is_due_when_the_rule_says_so(
-    store: RoundStore, blobs: DirectoryBlobStore, made: Deployment, days_ago: float, due: list[int]
+    store: RoundStore, blobs: DirectoryBlobStore, made: Deployment, tmp_path: Path, days_ago: float, due: list[int]
 ) -> None:
     keep(store, signed_record(made))
     at = ENDED_AT + days_ago * DAY_SECONDS
-    early = Purger(store=store, blobs=blobs, signer=made.identity(COORDINATOR).signer, clock=lambda: at)
+    then = deployment(tmp_path / "renewed", at=datetime.fromtimestamp(at, UTC)).identity(COORDINATOR)
+    early = Purger(store=store, blobs=blobs, signer=then.signer, clock=lambda: at)
     assert purged(early) == due
 
 
 def test_who_made_a_job_goes_by_the_same_rule_and_the_job_stays(store: RoundStore, purger: Purger) -> None:
     store.create_job(a_job(job=JobId("new")), PURGED_AT - DAY_SECONDS, RequestRecord(caller="operator/new", **CONTENT))
-    store.create_job(a_job(job=JobId("old")), PURGED_AT - 3 * DAY_SECONDS, RequestRecord(caller="operator/old", **CONTENT))
+    store.create_job(
+        a_job(job=JobId("old")), PURGED_AT - 3 * DAY_SECONDS, RequestRecord(caller="operator/old", **CONTENT)
+    )
     assert purger.purge_trail(2) == 2
     assert store.events(JobId("old")) == []
     assert [one.details for one in store.events(JobId("new"))] == [{"by": "operator/new"}]

@@ -32,6 +32,8 @@ def check_vector(state: MaskingRoundState, upload: MaskedUpload) -> bool:
     known = state.uploads.get(upload.client)
     if known is not None:
         return _is_repetition(known.message, upload)
+    if upload.client in state.refused:
+        raise FaultyClientError(upload.client, state.refused[upload.client])
     if state.phase in _BEFORE:
         raise WrongPhaseError(f"round {state.round} is {state.phase.value}: its sharers are not published yet")
     if state.phase is not Phase.UPLOADING:
@@ -42,8 +44,6 @@ def check_vector(state: MaskingRoundState, upload: MaskedUpload) -> bool:
             f"client {upload.client} did not share its secrets in time: it has dropped out of round {state.round}"
         )
     _check_content(state, upload)
-    if upload.client in state.refused:
-        raise FaultyClientError(upload.client, state.refused[upload.client])
     return False
 
 
@@ -85,7 +85,7 @@ def upload_refused(state: MaskingRoundState, event: UploadRefused) -> MaskingSte
 
 
 def vector_late(state: MaskingRoundState, event: VectorVerified) -> MaskingStep:
-    """Answer a repetition; refuse everything else, however complete: with its mask key open, the vector would be bare."""
+    """Answer a repetition; refuse everything else, however complete: its mask key opens, and its self mask alone would be left."""
     check_vector(state, event.upload.message)
     return unchanged(state)
 
