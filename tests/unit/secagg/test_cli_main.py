@@ -161,4 +161,7 @@ def test_a_job_that_cannot_work_is_refused_before_anything_is_dialled() -> None:
 
 def test_stand_ins_are_never_called() -> None:
     # Each of them hides a real one.
-    assert {name for name in COMMANDS if isinstance(main._found(name), typer.Typer)} == set(COMMANDS) - {"demo", "doctor"}
+    assert {name for name in COMMANDS if isinstance(main._found(name), typer.Typer)} == set(COMMANDS) - {
+        "demo",
+        "doctor",
+    }
