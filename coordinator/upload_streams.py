@@ -17,8 +17,8 @@ HEADER_SECONDS: Final = 30.0
 INCOMING_OPTIONS: Final = (
     # Otherwise gRPC lets what it holds of each connection grow with the line, to 16 MiB and more, whether it is read or not.
     ("grpc.http2.bdp_probe", 0),
-    # A quarter of a mebibyte for each round trip: 5 MB/s where one takes 50 ms.
-    ("grpc.http2.lookahead_bytes", 256 * 1024),
+    # A part and some: a client that is refused has its part off its hands, and so learns why. 25 MB/s where a round trip takes 50 ms.
+    ("grpc.http2.lookahead_bytes", 1280 * 1024),
     # A caller's waiting calls and streams, and as many again.
     ("grpc.max_concurrent_streams", 128),
 )

@@ -81,5 +81,5 @@ async def tell_holders(around: Surroundings, record: RoundRecord) -> None:
 def _key_of(around: Surroundings, record: RoundRecord, key: bytes) -> PublicKeyBundle:
     # As when it was made: what was accepted before a certificate was revoked stays accepted.
     trust = around.identity.trust.without_revocations()
-    at = datetime.fromtimestamp(record.status.phase_started[Phase.OPEN], UTC)
+    at = datetime.fromtimestamp(record.status.phase_started.get(Phase.OPEN, around.clock()), UTC)
     return codec.key_bundle_from_bytes(key, trust=trust, at=at)

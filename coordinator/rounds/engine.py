@@ -53,6 +53,7 @@ class JobRun:
         self.complete = complete
         self.changes = Changes()
         self.lease: Lease | None = None
+        self.letting_go: set[asyncio.Task[None]] = set()
         self.settled = asyncio.Event()
         self.live: LiveRound | None = None
         self.task: asyncio.Task[None] | None = None
@@ -105,7 +106,6 @@ class RoundEngine:
         self._runs: dict[JobId, JobRun] = {}
         self._stopping = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
-        self._letting_go: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Go on with the rounds that ran when this process, or another, ended; begin those of every other running job."""
@@ -125,6 +125,9 @@ class RoundEngine:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
         await self._suspend_all()
+        letting_go = [task for run in self._runs.values() for task in run.letting_go]
+        if letting_go:
+            await asyncio.wait(letting_go, timeout=_CLOSING_SECONDS)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_CLOSING_SECONDS)
             for task in late:
@@ -187,8 +190,8 @@ class RoundEngine:
         if run.live is not None:
             # What it computes is waited for, and nobody's lease meanwhile.
             letting_go = asyncio.create_task(self._let_go(run.live))
-            self._letting_go.add(letting_go)
-            letting_go.add_done_callback(self._letting_go.discard)
+            run.letting_go.add(letting_go)
+            letting_go.add_done_callback(run.letting_go.discard)
         run.changes.notify()
 
     async def _let_go(self, live: LiveRound) -> None:
@@ -208,6 +211,9 @@ class RoundEngine:
 
     async def _taken(self, run: JobRun) -> bool:
         """Whether this process may run the job's rounds now."""
+        if run.letting_go:
+            # What it did for a lease that it lost ends before it begins anew.
+            await asyncio.wait(set(run.letting_go))
         if run.lease is None:
             try:
                 run.lease = await self.leases.take(run.spec.job)

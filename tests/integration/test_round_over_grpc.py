@@ -221,7 +221,8 @@ async def test_contributions_that_must_not_count_and_a_round_that_goes_on(cluste
     result, mean = await bob.result(four.plan)
     assert result.contributors == ("alice", "bob")
     assert np.abs(mean["w"] - weighted_mean(four.updates[:2], [30.0, 30.0])["w"]).max() < 1e-4
-    with pytest.raises(LateError):
+    # It was refused, and is told so again, not that it is late.
+    with pytest.raises(FaultyClientError, match="transparent"):
         await dave.send(four.prepared[3], dave.upload_message(four.prepared[3], roster))
 
 

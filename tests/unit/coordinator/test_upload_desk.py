@@ -130,7 +130,7 @@ async def test_who_waits_for_a_slow_disk_can_go_away_and_leaves_no_part_in_memor
     assert disk.most == WRITERS
     disk.go_on.set()
     await late
-    assert disk.written == WRITERS + 1
+    await eventually(lambda: disk.written == WRITERS + 1)
 
 
 async def test_a_part_that_is_not_stored_is_logged_with_its_cause_and_frees_its_place() -> None:
