@@ -38,10 +38,14 @@ def examine(config: Path | None, examination: Examination) -> list[Finding]:
 
 
 def _advertised(settings: CoordinatorSettings, config: Path | None) -> Iterator[Finding]:
-    """Notice a coordinator that sends clients of its fellows to an address that is none."""
+    """Notice what stands in the way of several coordinators on one database: an address that is none, blobs of one's own."""
     host, _ = split_address(settings.listen)
     if settings.database_url is None or settings.database_url.startswith("sqlite"):
         return
+    if settings.blobs_url is None:
+        says = "the database can be shared and the blobs, in data_dir, cannot: another coordinator cannot go on with these uploads"
+        advice = "Set blobs_url to a bucket, or to a directory that all coordinators of the database share; for one, it is fine"
+        yield warning("config.blobs", config or ENVIRONMENT, says, advice)
     if settings.advertise is None and host in EVERYWHERE:
         says = f"several coordinators can share the database, and this one tells clients of the others to find it at {host}"
         advice = "Set advertise to host:port at which clients find this coordinator"

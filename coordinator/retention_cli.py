@@ -199,7 +199,7 @@ def _show_receipts(receipts: list[ReadReceipt], *, as_json: bool, whole: bool) -
     if as_json:
         typer.echo(json.dumps(receipts_json(receipts), indent=2))
     elif not receipts:
-        typer.echo("There are no receipts: nothing was purged.")
+        typer.echo("There is no such receipt: what you asked for was not purged.")
     elif whole:
         for one in receipts:
             Console().print(receipt_table(one))

@@ -275,7 +275,7 @@ class ElsewhereError(SecAggError):
 class StorageError(SecAggError):
     """Something could not be written or read back."""
 
-    ADVICE = "Check free space and permissions; nothing was acknowledged that is not stored"
+    ADVICE = "Its operator's log and `secagg doctor` name the cause; nothing was acknowledged that is not stored"
 
 
 class ConfigError(SecAggError):

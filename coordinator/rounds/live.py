@@ -21,7 +21,7 @@ from coordinator.rounds.record import Evidence, status_of
 from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
 from secagg import codec, faults
-from secagg.errors import ElsewhereError, FaultyClientError, LateError
+from secagg.errors import ElsewhereError, FaultyClientError, LateError, NotFoundError
 from secagg.identity import SignedMessage
 from secagg.ids import NONCE_BYTES, ClientId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
@@ -262,9 +262,10 @@ class LiveRound:
             await persisting(work, lambda: self.over, self.log)
         except ElsewhereError:
             self.log.info("left to another process", happening=what)
-        except LostUploadError as error:
+        except (LostUploadError, NotFoundError) as error:
             self.log.exception("uploads lost", happening=what)
-            await self.give_up(str(error))
+            lost = isinstance(error, LostUploadError)
+            await self.give_up(str(error) if lost else "what was uploaded is gone from the coordinator's blob store")
         except Exception as error:
             if not self.over:
                 self.log.exception("round failed inside", happening=what)

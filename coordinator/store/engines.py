@@ -72,6 +72,9 @@ def _unusable(reason: str) -> ConfigError:
 def _sqlite(url: URL) -> Engine:
     if url.database in (None, "", ":memory:"):
         raise ConfigError("database_url names no file", next_step="Use sqlite:////absolute/path/coordinator.db")
+    if not str(url.database).startswith(("/", "file:")):
+        # It would mean another file for each directory that somebody starts in.
+        raise ConfigError("database_url is a relative path", next_step="Use four slashes: sqlite:////absolute/path")
     engine = create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -79,6 +82,9 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
+    if "@" in (url.host or ""):
+        # What stands before it is a part of the password: it must be shown nowhere.
+        raise _unusable("database_url has an @ in its password: write %40 instead")
     limits = {name: value for name, value in _CONNECTION_LIMITS.items() if name not in url.query}
     given = url.query.get("options", "")
     # What the URL says comes last and wins.

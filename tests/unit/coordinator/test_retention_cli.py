@@ -126,7 +126,7 @@ def test_a_round_that_cannot_be_purged_is_told_and_fails_the_command(house: Hous
 
 
 def test_receipts_are_listed_with_who_signed_them(house: House) -> None:
-    assert "nothing was purged" in house.run("show")[1]
+    assert "no such receipt" in house.run("show")[1]
     house.run("run")
     code, out, err = house.run("show", "--job", JOB)
     assert (code, err) == (0, "")
