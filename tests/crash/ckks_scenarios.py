@@ -124,7 +124,7 @@ async def lost_half(house: CrashHouse, points: Sequence[str], monkeypatch: pytes
         early = await results_of(start(house, spec))
     assert all(isinstance(one, RoundAbortedError) for one in early.values()), early
     results = await results_of(start(house, spec, after=1))
-    await verify_job(house, spec, results, CKKS_CREW, aborted=["the coordinator failed"])
+    await verify_job(house, spec, results, CKKS_CREW, aborted=["is gone from the coordinator's blob store"])
 
 
 def half_of(house: CrashHouse, job: JobId, client: str, half: str) -> None:

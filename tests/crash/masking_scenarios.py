@@ -187,7 +187,7 @@ async def lost_vector(house: CrashHouse, points: Sequence[str], monkeypatch: pyt
         await house.create(crew.spec)
         early = await results_of(crew.start(SEVEN))
     assert all(isinstance(one, RoundAbortedError) for one in early.values()), early
-    await next_round(house, crew, "the coordinator failed")
+    await next_round(house, crew, "is gone from the coordinator's blob store")
 
 
 async def unreadable(house: CrashHouse, points: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
