@@ -338,6 +338,9 @@ class BlobStore(Protocol):
     def names(self, prefix: str) -> list[str]:
         """Return the names of the blobs beneath a prefix (whole parts of a name; empty: all), sorted."""
 
+    def keep_only(self, prefix: str, name: str) -> None:
+        """Delete every blob beneath a prefix but one, and what killed writers left half written there."""
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete the blob of that name and every blob beneath it; harmless where there is none."""
 

@@ -58,8 +58,8 @@ async def ask_approval(
         shown = _Shown(contributor_parts(blobs, request))
         try:
             return await calls.approve(request, shown.parts(), timeout_seconds=timeout_seconds)
-        except SecAggError:
-            # The holder's call breaks with a part that is not there: that is ours, and not the holder's.
+        except (SecAggError, asyncio.CancelledError):
+            # The holder's call breaks with a part that is not there, and gRPC cancels it: that is ours, and not the holder's.
             if shown.failure is not None:
                 raise shown.failure from None
             raise

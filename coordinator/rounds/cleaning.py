@@ -56,9 +56,7 @@ def _delete_means(around: Surroundings, job: JobId, round: RoundNumber, *, but: 
     if but is None:
         around.blobs.delete_prefix(mean_prefix(job, round))
         return
-    for name in around.blobs.names(mean_prefix(job, round)):
-        if name != but:
-            around.blobs.delete_prefix(name)
+    around.blobs.keep_only(mean_prefix(job, round), but)
 
 
 async def tell_holders(around: Surroundings, record: RoundRecord) -> None:

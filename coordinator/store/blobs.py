@@ -103,6 +103,15 @@ class DirectoryBlobStore:
         names = (path.relative_to(self._root) for path in files if not path.name.startswith(_TEMPORARY))
         return sorted(name.as_posix() for name in names)
 
+    def keep_only(self, prefix: str, name: str) -> None:
+        """Delete every blob beneath a prefix but one, and what killed writers left half written there."""
+        kept, directory = self._path(name), self._path(prefix)
+        with _storage_errors(prefix):
+            for path in [path for path in directory.rglob("*") if path.is_file() and path != kept]:
+                path.unlink(missing_ok=True)
+            if directory.is_dir():
+                sync_directory(directory)
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete the blob of that name and every blob beneath it."""
         path = self._path(prefix)

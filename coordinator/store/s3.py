@@ -90,6 +90,11 @@ class S3BlobStore:
         keys = self._bucket.objects(_prefix(prefix) if prefix else "")
         return sorted({key.rpartition("/")[0] for key, _ in keys})
 
+    def keep_only(self, prefix: str, name: str) -> None:
+        """Delete every blob beneath a prefix but one; what is half written is no object."""
+        kept = _prefix(name)
+        self._bucket.delete(key for key, _ in self._bucket.objects(_prefix(prefix)) if not key.startswith(kept))
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete the blob of that name and every blob beneath it."""
         self._bucket.delete(key for key, _ in self._bucket.objects(_prefix(prefix)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.contracts import BlobStore
+from coordinator.store.blobs import DirectoryBlobStore
 from coordinator.store.opening import open_blobs
 from secagg.errors import ConfigError, ConflictError, NotFoundError, UsageError
 from tests.services.s3 import CREDENTIALS
@@ -186,3 +187,17 @@ def test_no_offset_that_fits_the_wire_is_too_large_to_be_asked_for(blobs: BlobSt
 def test_a_url_that_names_no_bucket_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="blobs_url"):
         open_blobs(url)
+
+
+def test_all_but_one_go_and_so_does_what_a_killed_writer_left(blobs: BlobStore) -> None:
+    for name in ("means/j/1/a", "means/j/1/b", "means/j/2/a"):
+        blobs.write(name, [b"mean"])
+    if isinstance(blobs, DirectoryBlobStore):
+        half = blobs._root / "means/j/1/.new-0123456789abcdef"
+        half.write_bytes(b"me")
+    blobs.keep_only("means/j/1", "means/j/1/b")
+    blobs.keep_only("means/j/3", "means/j/3/a")
+    assert blobs.names("") == ["means/j/1/b", "means/j/2/a"]
+    assert blobs.read("means/j/1/b", 0, 9) == b"mean"
+    if isinstance(blobs, DirectoryBlobStore):
+        assert not half.exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.contracts import ContributionState, RoundRecord, RoundStore, mean_name, mean_prefix
+from coordinator.contracts import ContributionState, RoundRecord, RoundStore, mean_name
 from secagg import codec
 from secagg.client import RoundResult
 from secagg.identity import Role
@@ -80,16 +80,10 @@ def _verify(
     _verify_contributions(published, result, contributors)
     _verify_what_clients_got(spec, result, results, last)
     assert all(store.kept_events(spec.job, RoundNumber(number)) == [] for number in range(1, last + 1))
-    left = {name for name in house.blob_files() if not _is_half_a_mean(spec, last, name)}
-    assert left == {mean_name(spec.job, last, result.mean_digest)}, left
+    assert house.blob_files() == {mean_name(spec.job, last, result.mean_digest)}, house.blob_files()
     if isinstance(spec.protocol, CkksJob):
         _verify_ledgers(house, published, struck)
         verify_mean(spec, results)
-
-
-def _is_half_a_mean(spec: JobSpec, round: RoundNumber, name: str) -> bool:
-    """Whether it is what a process left that was killed while it wrote the mean: gone at a start an hour later, or with the record."""
-    return name.startswith(f"{mean_prefix(spec.job, round)}/.new-")
 
 
 def lines_of(store: RoundStore, spec: JobSpec, round: int) -> Counter[str]:

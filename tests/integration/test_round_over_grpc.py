@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from secagg.errors import (
     LateError,
     MessageError,
     NotAllowedError,
+    StorageError,
     UnknownJobError,
     UnknownRoundError,
     UsageError,
@@ -345,6 +347,28 @@ async def test_a_coordinator_that_is_stopped_inside_a_round_goes_on_with_it(clus
     await cluster.restart_coordinator()
     _, kept = await cluster.client("alice").result(plan)
     assert np.array_equal(kept["w"], mean["w"])
+
+
+async def test_a_disk_that_fails_while_c1_is_shown_costs_a_moment_and_blames_nobody(cluster: Cluster) -> None:
+    """Over gRPC, where a request stream that breaks cancels its call, and says nothing of why."""
+    await cluster.start()
+    assert cluster.coordinator is not None
+    blobs: Any = cluster.coordinator._engine.around.blobs
+    read, failures = blobs.read, []
+
+    def failing(name: str, offset: int, length: int) -> bytes:
+        if name.endswith("/c1") and len(failures) < len(HOLDERS):
+            failures.append(name)
+            raise StorageError("a bad cable")
+        return bytes(read(name, offset, length))
+
+    blobs.read = failing
+    spec = job_spec(max_clients=2)
+    await cluster.create(spec)
+    plan, _, _ = await whole_round(cluster, spec, [cluster.client(name) for name in ("alice", "bob")])
+    status = await cluster.ended(spec, plan.round)
+    assert len(failures) == len(HOLDERS)
+    assert (status.phase, {one.verdict for one in status.holders}) == (Phase.PUBLISHED, {HolderVerdict.OK})
 
 
 async def test_a_request_id_stands_for_one_content(four: Four) -> None:

@@ -51,6 +51,11 @@ class MemoryBlobs:
     def names(self, prefix: str) -> list[str]:
         return sorted(name for name in self.blobs if not prefix or name == prefix or name.startswith(f"{prefix}/"))
 
+    def keep_only(self, prefix: str, name: str) -> None:
+        for one in self.names(prefix):
+            if one != name:
+                del self.blobs[one]
+
     def delete_prefix(self, prefix: str) -> None:
         for name in self.names(prefix):
             del self.blobs[name]
