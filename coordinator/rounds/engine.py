@@ -212,8 +212,10 @@ class RoundEngine:
     async def _taken(self, run: JobRun) -> bool:
         """Whether this process may run the job's rounds now."""
         if run.letting_go:
-            # What it did for a lease that it lost ends before it begins anew.
-            await asyncio.wait(set(run.letting_go))
+            # What it did for a lease that it lost ends before it begins anew; a disk that hangs is asked about again later.
+            _, pending = await asyncio.wait(set(run.letting_go), timeout=self.leases.renewal_seconds)
+            if pending:
+                return False
         if run.lease is None:
             try:
                 run.lease = await self.leases.take(run.spec.job)

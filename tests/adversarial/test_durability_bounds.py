@@ -101,6 +101,24 @@ def test_a_lost_lease_costs_no_other_job_its_own(deployed: Deployment) -> None:
     run(work)
 
 
+def test_what_is_never_let_go_of_holds_a_job_up_and_no_call(deployed: Deployment) -> None:
+    """A disk that hangs keeps the threads of a lost round; whoever asks whether its job may be run is told, in time."""
+
+    async def work() -> None:
+        await deployed.start()
+        job, engine = deployed.engine._runs[SPEC.job], deployed.engine
+        hung = asyncio.ensure_future(asyncio.sleep(1e6))
+        job.letting_go.add(cast("Any", hung))
+        async with asyncio.timeout(engine.leases.seconds):
+            assert not await engine._taken(job)
+        job.letting_go.clear()
+        hung.cancel()
+        assert await engine._taken(job)
+        await engine.stop(0.0)
+
+    run(work)
+
+
 def test_a_lease_is_renewed_while_what_it_is_for_is_read_back_at_a_start(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
