@@ -151,5 +151,8 @@ def _chunk_shape(parameters: Parameters) -> tuple[int, int]:
 
 
 def _chunk_sizes(parameters: Parameters) -> tuple[int, ...]:
+    """Slots in use of each chunk: TenSEAL's notion of a vector's sizes."""
     full = parameters.chunks - 1
-    return (*[parameters.slots] * full, parameters.values - full * parameters.slots)
+    rest = parameters.values - full * parameters.chunk_values
+    values_per_slot = parameters.chunk_values // parameters.slots
+    return (*[parameters.slots] * full, -(-rest // values_per_slot))

@@ -1,9 +1,10 @@
 """From opened residues to numbers: CRT composition and CKKS's canonical embedding.
 
 Slot i is the polynomial's value at zeta^(3^i), zeta = exp(i·pi/N): SEAL's order of slots.
-Source: docs/protocol.md, section "Opening"; Cheon et al. 2017, section 3.2.
+Source: docs/protocol.md, section 7.1; Cheon et al. 2017, section 3.2.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -30,27 +31,40 @@ def coefficients(parameters: Parameters, opened: Residues) -> Floats:
 
 
 def slots(parameters: Parameters, coefficients: Floats) -> Floats:
-    """Values float64 (k, N/2) of the real parts of all slots, in the units of the vector."""
-    twist, positions, _ = _embedding(parameters.degree)
-    out = np.empty((len(coefficients), parameters.slots))
+    """Values float64 (k, chunk_values), in the units of the vector, of coefficients (k, N).
+
+    Real packing reads the real part of every slot; complex packing the real part of slot j as
+    value 2j and its imaginary part as value 2j + 1.
+    """
+    embedding = _embedding(parameters.degree)
+    out = np.empty((len(coefficients), parameters.chunk_values))
+    half = parameters.slots
     for start in range(0, len(coefficients), _BATCH_CHUNKS):
-        twisted = coefficients[start : start + _BATCH_CHUNKS] * twist
-        # the forward norm leaves numpy's inverse transform without its 1/N
-        values = np.fft.ifft(twisted, axis=-1, norm="forward")
-        out[start : start + _BATCH_CHUNKS] = values.real[:, positions]
-    out /= parameters.scale
+        block = coefficients[start : start + _BATCH_CHUNKS]
+        folded = np.empty((len(block), half), dtype=np.complex128)
+        folded.real, folded.imag = block[:, :half], block[:, half:]
+        folded *= embedding.twist / parameters.scale
+        # the forward norm leaves numpy's inverse transform without its 2/N
+        values = np.take(np.fft.ifft(folded, axis=-1, norm="forward"), embedding.point_of_slot, axis=-1)
+        if parameters.packing == "complex":
+            values.imag *= embedding.sign_of_slot
+            out[start : start + _BATCH_CHUNKS] = values.view(np.float64)
+        else:
+            out[start : start + _BATCH_CHUNKS] = values.real
     return out
 
 
 def encode(parameters: Parameters, values: Floats) -> Floats:
-    """Coefficients float64 (k, N), scaled but not rounded, of real slot values (k, N/2)."""
-    twist, positions, mirrored = _embedding(parameters.degree)
-    spectrum = np.empty((len(values), parameters.degree))
-    spectrum[:, positions] = values
-    spectrum[:, mirrored] = values
-    twisted = np.fft.fft(spectrum, axis=-1, norm="forward")
-    result: Floats = (twisted * twist.conj()).real * parameters.scale
-    return result
+    """Coefficients float64 (k, N), scaled but not rounded, of values (k, chunk_values); see `slots`."""
+    embedding = _embedding(parameters.degree)
+    if parameters.packing == "complex":
+        points = np.take(values.view(np.complex128), embedding.slot_of_point, axis=-1)
+        points.imag *= embedding.sign_of_point
+    else:
+        points = np.take(values, embedding.slot_of_point, axis=-1).astype(np.complex128)
+    folded = np.fft.fft(points, axis=-1, norm="forward")
+    folded *= embedding.twist.conj() * parameters.scale
+    return np.concatenate([folded.real, folded.imag], axis=-1)
 
 
 def _compose(residues: Residues, primes: tuple[int, ...]) -> Floats:
@@ -79,11 +93,34 @@ def _centre(x: Floats, prime: int) -> Floats:
     return result
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Embedding:
+    """The permutation between slots and the points of an FFT of half the degree.
+
+    Point k is the value at zeta^(4k+1). The exponent of slot j is 3^j, or, where that is 3 modulo
+    4, minus it: the slot is then the conjugate of its point, and its sign -1. With N/2 points,
+    zeta^(4k+1) to the power N/2 is i: coefficients n and n + N/2 fold into one complex number.
+    """
+
+    twist: npt.NDArray[np.complex128]
+    point_of_slot: npt.NDArray[np.intp]
+    slot_of_point: npt.NDArray[np.intp]
+    sign_of_slot: Floats
+    sign_of_point: Floats
+
+
 @lru_cache(maxsize=8)
-def _embedding(degree: int) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Twist zeta^j (N,), FFT positions of the slots and of their conjugates (N/2,)."""
-    twist = np.exp(1j * np.pi * np.arange(degree) / degree)
-    exponents = np.ones(degree // 2, dtype=np.intp)
-    for index in range(1, degree // 2):
-        exponents[index] = exponents[index - 1] * _GENERATOR % (2 * degree)
-    return twist, (exponents - 1) // 2, (2 * degree - exponents - 1) // 2
+def _embedding(degree: int) -> _Embedding:
+    half = degree // 2
+    exponents = np.array([pow(_GENERATOR, slot, 2 * degree) for slot in range(half)], dtype=np.intp)
+    mirrored = exponents % 4 == 3
+    point_of_slot = np.where(mirrored, 2 * degree - exponents, exponents) // 4
+    slot_of_point = np.argsort(point_of_slot)
+    sign_of_slot = np.where(mirrored, -1.0, 1.0)
+    return _Embedding(
+        twist=np.exp(1j * np.pi * np.arange(half) / degree),
+        point_of_slot=point_of_slot,
+        slot_of_point=slot_of_point,
+        sign_of_slot=sign_of_slot,
+        sign_of_point=sign_of_slot[slot_of_point],
+    )

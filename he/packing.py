@@ -17,6 +17,8 @@ from he.errors import ImplausibleSumError, UpdateError
 DTYPES: Final = frozenset({f"float{bits}" for bits in (16, 32, 64)} | {f"int{bits}" for bits in (8, 16, 32, 64)})
 """Element types that a tensor may have; integer means are rounded to nearest."""
 
+_PIECE_VALUES: Final = 1 << 15  # 256 KiB of float64, which stay in the cache from the first pass to the last
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -82,20 +84,31 @@ def pack(
         raise UpdateError(f"tensors {sorted(set(update) ^ set(layout.names))} are missing or not in the plan")
     _verify_arrays(update)
     vector = np.empty(layout.values)
-    start = 0
+    start = clipped = 0
     for name, shape, dtype in zip(layout.names, layout.shapes, layout.dtypes, strict=True):
         _verify_tensor(name, update[name], shape, dtype)
         stop = start + math.prod(shape)
-        vector[start:stop] = update[name].reshape(-1)
-        if not np.isfinite(vector[start:stop]).all():
-            raise UpdateError(f"tensor {name!r} holds NaN or infinity: drop this update or repair the training step")
+        clipped += _fill(vector[start:stop], name, update[name], clip, weight / max_weight)
         start = stop
-    entries = vector[:-1]
-    clipped = int(np.count_nonzero(np.abs(entries) > clip))
-    np.clip(entries, -clip, clip, out=entries)
-    vector[-1] = clip
-    vector *= weight / max_weight
+    vector[-1] = clip * (weight / max_weight)
     return vector, clipped
+
+
+def _fill(out: npt.NDArray[np.float64], name: str, tensor: npt.NDArray[np.generic], clip: float, factor: float) -> int:
+    """Write factor·clip(x) for each entry in C order; returns how many were clipped."""
+    source, clipped = tensor.reshape(-1), 0
+    magnitudes = np.empty(min(len(out), _PIECE_VALUES))
+    for start in range(0, len(out), _PIECE_VALUES):
+        piece = out[start : start + _PIECE_VALUES]
+        piece[:] = source[start : start + _PIECE_VALUES]
+        top = np.abs(piece, out=magnitudes[: len(piece)]).max()  # NaN if there is one
+        if not math.isfinite(top):
+            raise UpdateError(f"tensor {name!r} holds NaN or infinity: drop this update or repair the training step")
+        if top > clip:
+            clipped += int(np.count_nonzero(magnitudes[: len(piece)] > clip))
+            np.clip(piece, -clip, clip, out=piece)
+        piece *= factor
+    return clipped
 
 
 def unpack_mean(

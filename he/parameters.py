@@ -10,21 +10,15 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from he.budget import PACKINGS, check_counts, check_room, check_smudging, largest_scale
 from he.errors import ParameterError
 from he.moduli import PRESET_MODULI, check_moduli
 
-MAX_SMUDGING_WORD_BITS: Final = 94
-"""Two limbs hold the sum of four words of this width exactly."""
-
-MAX_CLIENTS: Final = 1_000_000
-MAX_VALUES: Final = 1 << 31
-HOLDER_RANGE: Final = (3, 9)
+__all__ = ["PACKINGS", "PRESET_NAMES", "Parameters", "fit", "preset"]
 
 _TAIL_DEVIATIONS: Final = 8.0  # beyond which honest noise does not show once in 2^50 coefficients
-_BUDGET_SHARE: Final = 7 / 8  # of Q/2: the rest makes a random polynomial recognisable
 _DISTANCE_FACTOR: Final = 0.55  # total variation of one shifted sum of four uniform words
 _DIGEST_LABEL: Final = b"secagg he parameters v1\0"
-
 
 PRESET_NAMES: Final = tuple(PRESET_MODULI)
 
@@ -34,8 +28,9 @@ class Parameters:
     """Everything that two parties must agree on to add and open CKKS ciphertexts.
 
     `values` is the length of one client's vector, `clip` the largest magnitude of an entry,
-    `scale` the power of two that entries are multiplied by, `smudging_word_bits` the width w of
-    the four uniform words whose sum is one smudging coefficient. Raises `ParameterError`.
+    `packing` one of `PACKINGS`, `scale` what entries are multiplied by (in steps: `he.budget`),
+    `smudging_word_bits` the width w of the four uniform words whose sum is one smudging
+    coefficient. Raises `ParameterError`.
     """
 
     name: str
@@ -44,6 +39,7 @@ class Parameters:
     holders: int
     threshold: int
     clip: float
+    packing: str
     security_bits: int
     degree: int
     data_primes: tuple[int, ...]
@@ -53,20 +49,33 @@ class Parameters:
 
     def __post_init__(self) -> None:
         """Prove the numbers: what does not fit raises with the number to change."""
-        _check_counts(self)
+        check_counts(self)
         check_moduli(self.degree, self.data_primes, self.special_prime)
-        _check_smudging(self)
-        _check_room(self)
+        check_smudging(self)
+        check_room(self)
 
     @property
     def slots(self) -> int:
-        """Values held by one chunk: N/2."""
+        """Complex slots of one chunk: N/2."""
         return self.degree // 2
+
+    @property
+    def chunk_values(self) -> int:
+        """Values held by one chunk: N/2 in real packing, N in complex packing."""
+        return self.degree if self.packing == "complex" else self.slots
+
+    @property
+    def slot_bound(self) -> float:
+        """Largest magnitude of an honest slot: clip, or sqrt(2)·clip of x + i·y with both at clip.
+
+        No coefficient of the encoding, a mean over the slots and their conjugates, exceeds it.
+        """
+        return math.sqrt(2) * self.clip if self.packing == "complex" else self.clip
 
     @property
     def chunks(self) -> int:
         """Ciphertexts that one vector of `values` entries takes."""
-        return -(-self.values // self.slots)
+        return -(-self.values // self.chunk_values)
 
     @property
     def key_primes(self) -> tuple[int, ...]:
@@ -118,7 +127,9 @@ class Parameters:
     def slot_error(self, contributors: int) -> float:
         """Return the deviation of one entry of the opened sum, in the units of the vector.
 
-        N independent coefficients meet in a complex slot; its real part keeps half the variance.
+        N independent coefficients e_k meet in a slot, sum e_k·zeta^(k·j). Its real part is
+        sum e_k·cos(pi·k·j/N), its imaginary part the same with sin; for odd j the squares of either
+        sum to N/2. Both parts have the variance N/2 · var(e), so the packing does not matter.
         """
         return math.sqrt(self.degree / 2) * self.opening_deviation(contributors) / self.scale
 
@@ -133,11 +144,18 @@ class Parameters:
     @property
     def coefficient_bound(self) -> float:
         """Largest magnitude of an honest opened coefficient; at most 7/8 of Q/2."""
-        tail = _TAIL_DEVIATIONS * self.opening_deviation(self.max_clients)
-        return self.max_clients * self.clip * self.scale + tail
+        return self.max_clients * self.slot_bound * self.scale + self.noise_tail
+
+    @property
+    def noise_tail(self) -> float:
+        """Largest magnitude of noise and smudging in an honest opened coefficient."""
+        return _TAIL_DEVIATIONS * self.opening_deviation(self.max_clients)
 
     def digest(self) -> bytes:
-        """SHA-256 (32 bytes) over every number, little-endian; the name is not part of it."""
+        """SHA-256 (32 bytes) over every number, little-endian; the name is not part of it.
+
+        Real packing adds nothing, as before there was another: rounds outlive an upgrade.
+        """
         head = struct.pack(
             "<QQQQdQQdQQ",
             self.values,
@@ -152,7 +170,8 @@ class Parameters:
             len(self.data_primes),
         )
         primes = struct.pack(f"<{len(self.key_primes)}Q", *self.key_primes)
-        return sha256(_DIGEST_LABEL + head + primes).digest()
+        packing = b"" if self.packing == "real" else self.packing.encode()
+        return sha256(_DIGEST_LABEL + head + primes + packing).digest()
 
 
 def preset(
@@ -163,6 +182,7 @@ def preset(
     holders: int,
     threshold: int,
     clip: float = 1.0,
+    packing: str = "real",
     security_bits: int = 40,
 ) -> Parameters:
     """Fit the named preset to a job: the largest scale, the smallest sufficient smudging.
@@ -182,6 +202,7 @@ def preset(
         holders=holders,
         threshold=threshold,
         clip=clip,
+        packing=packing,
         security_bits=security_bits,
     )
 
@@ -197,6 +218,7 @@ def fit(  # noqa: PLR0913 - one argument for each number that is given, not deri
     holders: int,
     threshold: int,
     clip: float,
+    packing: str = "real",
     security_bits: int,
 ) -> Parameters:
     """Derive scale and smudging width for any ring (tests use small ones); see `preset`."""
@@ -210,6 +232,7 @@ def fit(  # noqa: PLR0913 - one argument for each number that is given, not deri
         holders=holders,
         threshold=threshold,
         clip=clip,
+        packing=packing,
         security_bits=security_bits,
         scale=1.0,
         smudging_word_bits=0,
@@ -221,7 +244,7 @@ class _Draft(Parameters):
     """Parameters whose scale and smudging width are still to be derived, hence unproven."""
 
     def __post_init__(self) -> None:
-        _check_counts(self)
+        check_counts(self)
         check_moduli(self.degree, self.data_primes, self.special_prime)
 
     def settle(self) -> Parameters:
@@ -229,71 +252,6 @@ class _Draft(Parameters):
         wide = math.log2(self.required_smudging_deviation * math.sqrt(3))
         fields["smudging_word_bits"] = max(math.ceil(wide), 1)
         smudged = _Draft(**fields)
-        _check_smudging(smudged)
-        fields["scale"] = _largest_scale(smudged)
+        check_smudging(smudged)
+        fields["scale"] = largest_scale(smudged)
         return Parameters(**fields)
-
-
-def _largest_scale(draft: Parameters) -> float:
-    tail = _TAIL_DEVIATIONS * draft.opening_deviation(draft.max_clients)
-    room = _BUDGET_SHARE * draft.data_modulus / 2 - tail
-    signal = draft.max_clients * draft.clip
-    if room < signal:
-        _refuse_room(draft)
-    fitting = 2.0 ** (math.frexp(room / signal)[1] - 1)
-    return min(fitting, _largest_encodable_scale(draft))
-
-
-def _largest_encodable_scale(parameters: Parameters) -> float:
-    """SEAL encodes neither scales nor coefficients of as many bits as Q, sign included."""
-    bits = parameters.data_modulus.bit_length() - 2
-    rounding_slack = 1 - 2.0**-30
-    within_clip = math.frexp(2.0**bits / parameters.clip * rounding_slack)[1] - 1
-    return 2.0 ** min(bits, within_clip)
-
-
-def _refuse_room(parameters: Parameters) -> None:
-    raise ParameterError(
-        f"{parameters.name} has no room for {parameters.max_clients} clients of clip"
-        f" {parameters.clip:g} with {parameters.values} values and smudging of"
-        f" {parameters.security_bits} bits: lower max_clients, clip or values,"
-        " or take ckks-8192"
-    )
-
-
-def _check_room(parameters: Parameters) -> None:
-    if math.frexp(parameters.scale)[0] != 0.5:
-        raise ParameterError(f"scale {parameters.scale!r} is not a power of two")
-    if not 1 <= parameters.scale <= _largest_encodable_scale(parameters):
-        raise ParameterError(f"scale {parameters.scale!r} does not fit below the data modulus")
-    if parameters.coefficient_bound > _BUDGET_SHARE * parameters.data_modulus / 2:
-        _refuse_room(parameters)
-
-
-def _check_smudging(parameters: Parameters) -> None:
-    if parameters.smudging_word_bits > MAX_SMUDGING_WORD_BITS:
-        raise ParameterError(
-            f"smudging words of {parameters.smudging_word_bits} bits exceed"
-            f" {MAX_SMUDGING_WORD_BITS}: lower security_bits, max_clients or values"
-        )
-    if parameters.smudging_deviation < parameters.required_smudging_deviation * (1 - 1e-9):
-        raise ParameterError(
-            f"smudging words of {parameters.smudging_word_bits} bits do not hide the noise"
-            f" within 2^-{parameters.security_bits}: raise smudging_word_bits"
-        )
-
-
-def _check_counts(parameters: Parameters) -> None:
-    fewest, most = HOLDER_RANGE
-    _check_range("values", parameters.values, 1, MAX_VALUES)
-    _check_range("max_clients", parameters.max_clients, 1, MAX_CLIENTS)
-    _check_range("holders", parameters.holders, fewest, most)
-    _check_range("threshold", parameters.threshold, 2, parameters.holders)
-    _check_range("security_bits", parameters.security_bits, 1, 128)
-    if not (math.isfinite(parameters.clip) and 1e-30 < parameters.clip < 1e30):
-        raise ParameterError(f"clip is {parameters.clip!r}, must be positive and finite")
-
-
-def _check_range(name: str, number: int, low: int, high: int) -> None:
-    if not low <= number <= high:
-        raise ParameterError(f"{name} is {number}, must be from {low} to {high}")

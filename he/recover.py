@@ -59,17 +59,17 @@ def recover(total: Ciphertext, partials: Sequence[Answer]) -> Floats:
     parameters = total.parameters
     _check_answers(parameters, partials)
     answers = {partial.holder: partial.values for partial in partials}
-    out = np.empty((parameters.chunks, parameters.slots))
+    out = np.empty((parameters.chunks, parameters.chunk_values))
     _check_shapes(parameters, parameters.chunks, answers)
     for start in range(0, parameters.chunks, _BLOCK_CHUNKS):
         block = slice(start, start + _BLOCK_CHUNKS)
         opened = open_block(parameters, total.c0[block], {holder: values[block] for holder, values in answers.items()})
-        out[block] = opened.reshape(-1, parameters.slots)
+        out[block] = opened.reshape(-1, parameters.chunk_values)
     return out.reshape(-1)[: parameters.values]
 
 
 def open_block(parameters: Parameters, c0_block: Residues, answers: Mapping[int, Residues]) -> Floats:
-    """Open a few chunks: c0 (k, L, N) and every holder's answer (k, L, N), to float64 (k·N/2,).
+    """Open a few chunks: c0 and every holder's answer, each (k, L, N), to float64 (k·chunk_values,).
 
     The last chunk's padding is included. Raises as `recover` does.
     """

@@ -23,7 +23,11 @@ ERROR_ETA: Final = 21  # the variance of SEAL's own error, 21/2: deviation 3.24
 _ZEROS: Final = bytes(1 << 18)
 _BLOCK_SLACK: Final = 15  # what update_into may ask for beyond the length of its input
 _TERNARY_LIMIT: Final = 255  # 3 · 85: bytes below it are uniform modulo 3
-_HALF_MASK: Final = np.uint64((1 << ERROR_ETA) - 1)
+_PLUS_MASK: Final = np.uint64((1 << ERROR_ETA) - 1)
+_MINUS_MASK: Final = np.uint64(((1 << ERROR_ETA) - 1) << ERROR_ETA)
+_PIECE_WORDS: Final = 1 << 14  # 128 KiB of stream, which stay in the cache
+
+Small = npt.NDArray[np.int8]
 
 
 class Keystream:
@@ -106,24 +110,36 @@ def expand_public(digest: bytes, primes: Sequence[int], degree: int) -> npt.NDAr
     return uniform_residues(derive(digest, b"he public a v1"), primes, degree, nonzero=True)
 
 
-def ternary(key: bytes, degree: int) -> npt.NDArray[np.int8]:
-    """Exactly uniform coefficients in {-1, 0, 1}: shape (degree,), int8."""
+def ternary(key: bytes, count: int) -> Small:
+    """Exactly uniform coefficients in {-1, 0, 1}: shape (count,), int8."""
+    stream, kept = Keystream(key), 0
+    coefficients = np.empty(count, dtype=np.uint8)
+    while kept < count:
+        drawn = stream.read(count)
+        fitting = drawn[drawn < _TERNARY_LIMIT][: count - kept]
+        np.remainder(fitting, np.uint8(3), out=coefficients[kept : kept + len(fitting)])
+        kept += len(fitting)
+    coefficients -= np.uint8(1)  # 0 wraps to 255, which is -1
+    return coefficients.view(np.int8)
+
+
+def centred_binomial(key: bytes, count: int) -> Small:
+    """Centred binomial coefficients, eta 21 (deviation 3.24): shape (count,), int8.
+
+    The bits 0..20 of a word count up, the bits 21..41 count down: with those inverted, all ones
+    of the word are counted at once, and 21 is taken off.
+    """
     stream = Keystream(key)
-    kept = np.empty(0, dtype=np.uint8)
-    while len(kept) < degree:
-        drawn = stream.read(degree)
-        kept = np.concatenate([kept, drawn[drawn < _TERNARY_LIMIT]])
-    coefficients: npt.NDArray[np.int8] = (kept[:degree] % 3).view(np.int8) - np.int8(1)
-    return coefficients
-
-
-def centred_binomial(key: bytes, degree: int) -> npt.NDArray[np.int8]:
-    """Centred binomial coefficients, eta 21 (deviation 3.24): shape (degree,), int8."""
-    words = Keystream(key).read(8 * degree).view("<u8")
-    plus = np.bitwise_count(words & _HALF_MASK).astype(np.int8)
-    minus = np.bitwise_count((words >> np.uint64(ERROR_ETA)) & _HALF_MASK).astype(np.int8)
-    coefficients: npt.NDArray[np.int8] = plus - minus
-    return coefficients
+    out = np.empty(count, dtype=np.uint8)
+    raw, words = word_buffer(min(count, _PIECE_WORDS))
+    for start in range(0, count, _PIECE_WORDS):
+        piece = words[: count - start]
+        stream.fill(raw[: piece.nbytes + _BLOCK_SLACK])
+        piece ^= _MINUS_MASK
+        piece &= _PLUS_MASK | _MINUS_MASK
+        np.bitwise_count(piece, out=out[start : start + len(piece)])
+    out -= np.uint8(ERROR_ETA)
+    return out.view(np.int8)
 
 
 def _u32(number: int) -> bytes:

@@ -1,9 +1,13 @@
 """Keys and parameters for tests of the lattice layer: one known secret, no threshold."""
 
+import secrets
+
 import numpy as np
+import numpy.typing as npt
 
 from he.ciphertext import Ciphertext
 from he.decode import coefficients, slots
+from he.encrypt import SEED_BYTES, Encryptor
 from he.parameters import Parameters, fit, preset
 from he.public_key import PublicKey
 from he.ring import Residues, key_ring_for, ring_for
@@ -24,16 +28,22 @@ def small_parameters(**changes: float) -> Parameters:
     )
 
 
-def preset_parameters(name: str, values: int = 5000, max_clients: int = 8) -> Parameters:
+def preset_parameters(name: str, values: int = 5000, max_clients: int = 8, packing: str = "real") -> Parameters:
     """A preset for 3 of 5 holders."""
-    return preset(name, values=values, max_clients=max_clients, holders=5, threshold=3)
+    return preset(name, values=values, max_clients=max_clients, holders=5, threshold=3, packing=packing)
 
 
-def draw_key(parameters: Parameters, seed: int) -> tuple[PublicKey, Residues]:
-    """A public key and its ternary secret, uint32 (L+1, N) in NTT form."""
+def encrypted(public_key: PublicKey, vector: npt.ArrayLike, *, engine: str = "numpy") -> Ciphertext:
+    """The vector under fresh randomness."""
+    return Encryptor(public_key, engine=engine, seed=secrets.token_bytes(SEED_BYTES)).encrypt(vector)
+
+
+def draw_key(parameters: Parameters, seed: int, parties: int = 1) -> tuple[PublicKey, Residues]:
+    """A public key and its secret, a sum of ternary ones, uint32 (L+1, N) in NTT form."""
     generator = np.random.default_rng(seed)
     ring = key_ring_for(parameters)
-    secret = ring.forward(ring.reduce(generator.integers(-1, 2, parameters.degree)))
+    ternaries = generator.integers(-1, 2, (parties, parameters.degree))
+    secret = ring.forward(ring.reduce(ternaries.sum(axis=0)))
     error = ring.forward(ring.reduce(generator.integers(-5, 6, parameters.degree)))
     a = random_residues(parameters.key_primes, parameters.degree, generator)
     return PublicKey(parameters, a, ring.subtract(error, ring.multiply(a, secret))), secret

@@ -17,6 +17,7 @@ SECRETS = (
     "he.encrypt",
     "he.key_share",
     "he.keygen",
+    "he.numpy_engine",
     "he.partial",
     "he.smudging",
     "he.tenseal_engine",

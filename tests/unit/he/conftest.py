@@ -2,7 +2,6 @@
 
 import pytest
 
-from he.encrypt import Encryptor
 from he.parameters import Parameters
 from he.public_key import PublicKey
 from he.ring import Residues
@@ -19,8 +18,3 @@ def parameters() -> Parameters:
 @pytest.fixture(scope="session")
 def key(parameters: Parameters) -> Key:
     return draw_key(parameters, seed=1)
-
-
-@pytest.fixture(scope="session")
-def encryptor(key: Key) -> Encryptor:
-    return Encryptor(key[0])

@@ -6,19 +6,21 @@ import tenseal
 
 from he.accumulate import Accumulator, ResidueAccumulator
 from he.ciphertext import Ciphertext
-from he.encrypt import Encryptor
+from he.encrypt import ENGINES
 from he.errors import CiphertextError, ParameterError
 from he.parameters import Parameters
 from he.public_key import PublicKey
 from he.ring import Residues
-from tests.he_material import open_alone, preset_parameters, random_ciphertext
+from tests.he_material import encrypted, open_alone, preset_parameters, random_ciphertext
 
 Key = tuple[PublicKey, Residues]
 
 
-def test_sum_equals_tenseals_own_residue_for_residue(key: Key, parameters: Parameters, encryptor: Encryptor) -> None:
+def test_sum_equals_tenseals_own_residue_for_residue(key: Key, parameters: Parameters) -> None:
     vectors = np.random.default_rng(9).uniform(-1, 1, (4, 5000))
-    ciphertexts = [encryptor.encrypt(vector) for vector in vectors]
+    ciphertexts = [
+        encrypted(key[0], vector, engine=engine) for vector, engine in zip(vectors, ENGINES * 2, strict=True)
+    ]
     context = tenseal.context_from(key[0].to_tenseal())
     theirs = tenseal.ckks_vector_from(context, ciphertexts[0].to_tenseal())
     ours = Accumulator(parameters)

@@ -15,14 +15,13 @@ from he.ciphertext import (
     half_chunk_bytes,
     verify_half,
 )
-from he.encrypt import Encryptor
 from he.errors import CiphertextError, FormatError
 from he.parameters import Parameters
 from he.public_key import PublicKey
 from he.ring import Residues
 from he.seal_format import SealCiphertext, parms_id, read_ciphertext, write_ciphertext
 from he.tenseal_format import VectorBytes, read_vector, write_vector
-from tests.he_material import draw_key, open_alone, preset_parameters, random_ciphertext
+from tests.he_material import draw_key, encrypted, open_alone, preset_parameters, random_ciphertext
 
 Key = tuple[PublicKey, Residues]
 VALUES = np.random.default_rng(8).uniform(-1, 1, 5000)
@@ -45,8 +44,8 @@ def test_a_stranger_with_nothing_but_tenseal_takes_part(name: str, capfd: pytest
     assert open_alone(read, secret) == pytest.approx(VALUES, abs=1e-12)
 
 
-def test_tenseal_reads_what_we_write(key: Key, parameters: Parameters, encryptor: Encryptor) -> None:
-    ours = encryptor.encrypt(VALUES)
+def test_tenseal_reads_what_we_write(key: Key, parameters: Parameters) -> None:
+    ours = encrypted(key[0], VALUES)
     context = tenseal.context_from(key[0].to_tenseal())
     theirs = tenseal.ckks_vector_from(context, ours.to_tenseal())
     assert theirs.size() == 5000
@@ -181,8 +180,9 @@ def test_verify_half_refuses_other_arrays(parameters: Parameters) -> None:
             verify_half(parameters, wrong)
 
 
-def test_seal_bytes_survive_our_reader_unchanged(parameters: Parameters, encryptor: Encryptor) -> None:
-    c0, c1 = next(encryptor.encrypt_chunks(VALUES))
+def test_seal_bytes_survive_our_reader_unchanged(key: Key, parameters: Parameters) -> None:
+    ours = encrypted(key[0], VALUES, engine="tenseal")
+    c0, c1 = ours.c0[0], ours.c1[0]
     seal = VectorBytes(
         sizes=(1,), ciphertexts=(chunk_with(parameters, polynomials=np.stack([c0, c1]).astype(np.uint64)),), scale=1.0
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from he import decode
-from he.parameters import Parameters
+from he.parameters import PACKINGS, Parameters
 from he.ring import ring_for
 from tests.he_material import preset_parameters
 
@@ -51,9 +51,23 @@ def test_slot_is_the_value_at_a_power_of_three_of_the_root() -> None:
         assert read[slot] == pytest.approx(expected, abs=1e-9)
 
 
-def test_encode_is_the_inverse_of_slots() -> None:
-    parameters = preset_parameters("ckks-4096")
-    values = np.random.default_rng(6).uniform(-1, 1, (3, parameters.slots))
+def test_complex_slots_hold_two_values_each() -> None:
+    """Value 2j is the real part of slot j, value 2j + 1 the imaginary part."""
+    parameters = preset_parameters("ckks-4096", packing="complex")
+    coefficients = np.random.default_rng(5).normal(size=(1, parameters.degree))
+    read = decode.slots(parameters, coefficients * parameters.scale)[0]
+    for slot in (0, 1, 2, 777, parameters.slots - 1):
+        exponent = pow(3, slot, 2 * parameters.degree)
+        at = cmath.exp(1j * math.pi * exponent / parameters.degree)
+        expected = np.polynomial.polynomial.polyval(at, coefficients[0])
+        assert read[2 * slot : 2 * slot + 2] == pytest.approx([expected.real, expected.imag], abs=1e-9)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("name", ["ckks-4096", "ckks-8192"])
+def test_encode_is_the_inverse_of_slots(name: str, packing: str) -> None:
+    parameters = preset_parameters(name, packing=packing)
+    values = np.random.default_rng(6).uniform(-1, 1, (19, parameters.chunk_values))
     coefficients = decode.encode(parameters, values)
-    assert np.abs(coefficients).max() <= parameters.scale
+    assert np.abs(coefficients).max() <= parameters.slot_bound * parameters.scale
     assert decode.slots(parameters, coefficients) == pytest.approx(values, abs=1e-12)

@@ -13,7 +13,6 @@ import tenseal
 from he.accumulate import Accumulator
 from he.ciphertext import Ciphertext
 from he.decode import coefficients
-from he.encrypt import Encryptor
 from he.errors import CiphertextError, FaultyShareError, FormatError, HEError, ImplausibleSumError
 from he.key_share import KeyShare
 from he.keygen import generate
@@ -23,6 +22,7 @@ from he.public_key import PublicKey
 from he.recover import AnswersError, open_block, recover
 from he.ring import ring_for
 from he.sharing import lagrange_at
+from tests.he_material import encrypted
 
 SIZES = [(3, 2), (5, 3), (9, 5)]
 VALUES = 3000
@@ -46,9 +46,9 @@ class Opened:
         self.public_key, self.shares = generate(self.parameters, randomness=bytes([holders]) * 32)
         vectors = np.random.default_rng(holders).uniform(-1, 1, (CLIENTS, VALUES))
         self.expected = vectors.sum(axis=0)
-        accumulator, encryptor = Accumulator(self.parameters), Encryptor(self.public_key)
+        accumulator = Accumulator(self.parameters)
         for vector in vectors:
-            accumulator.add(encryptor.encrypt(vector))
+            accumulator.add(encrypted(self.public_key, vector))
         self.total: Ciphertext = accumulator.finish()
         self.answers = [partially_decrypt(share, self.total) for share in self.shares]
 
@@ -91,6 +91,28 @@ def test_the_error_of_the_sum_is_what_the_budget_predicts(holders: int, threshol
     predicted = case.parameters.slot_error(CLIENTS)
     assert predicted / 2 < error.std() < predicted * 2
     assert np.abs(error).max() < 8 * predicted
+
+
+@pytest.mark.parametrize("name", ["ckks-4096", "ckks-8192"])
+def test_complex_packing_opens_with_the_error_of_real_packing(name: str) -> None:
+    values = 3 * 2048 + 1  # an odd number: the last slot in use holds one value
+    plan = preset(name, values=values, max_clients=CLIENTS, holders=5, threshold=3, packing="complex")
+    public_key, shares = generate(plan, randomness=b"c" * 32)
+    vectors = np.random.default_rng(4).uniform(-1, 1, (CLIENTS, values))
+    accumulator = Accumulator(plan)
+    for vector, engine in zip(vectors, ("numpy", "tenseal", "numpy"), strict=True):
+        accumulator.add(encrypted(public_key, vector, engine=engine))
+    total = accumulator.finish()
+    answers = [partially_decrypt(share, total) for share in shares[:3]]
+    error = recover(total, answers) - vectors.sum(axis=0)
+    padded = open_block(plan, total.c0, {answer.holder: answer.values for answer in answers})
+    assert padded.shape == (plan.chunks * plan.degree,)
+    if name == "ckks-8192":
+        assert error.std() < 1e-14
+        return
+    for part in (error[0::2], error[1::2]):
+        assert plan.slot_error(CLIENTS) / 1.1 < part.std() < plan.slot_error(CLIENTS) * 1.1
+        assert np.abs(part).max() < 8 * plan.slot_error(CLIENTS)
 
 
 @pytest.mark.parametrize("security_bits", [40, 75])
@@ -307,7 +329,7 @@ def test_whoever_has_only_tenseal_can_take_part() -> None:
     data = tenseal.ckks_vector(context, theirs.tolist()).serialize()
     accumulator = Accumulator(plan)
     accumulator.add(Ciphertext.from_tenseal(plan, data))
-    accumulator.add(Encryptor(public_key).encrypt(ours))
+    accumulator.add(encrypted(public_key, ours))
     total = accumulator.finish()
     opened_sum = recover(total, [partially_decrypt(share, total) for share in shares[1:4]])
     assert np.abs(opened_sum - theirs - ours).max() < 8 * plan.slot_error(2)

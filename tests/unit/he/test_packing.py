@@ -84,6 +84,19 @@ def test_updates_that_do_not_match_the_plan_name_the_tensor(change: dict[str, np
         pack(UPDATE | change, 1.0, layout=LAYOUT, clip=1.0, max_weight=1.0)
 
 
+def test_large_tensors_are_packed_piece_by_piece() -> None:
+    """Beyond the pieces in which entries are looked at: every one clipped, weighted and counted."""
+    entries = np.random.default_rng(1).normal(size=(300, 331))
+    update = {"a": entries.T, "b": entries.astype(np.float32)}  # the first is not C-contiguous
+    vector, clipped = pack(update, 1.5, layout=Layout.of(update), clip=1.0, max_weight=2.0)
+    expected = np.concatenate([entries.T.reshape(-1), entries.astype(np.float32).reshape(-1)])
+    assert vector[:-1] == pytest.approx(np.clip(expected, -1, 1) * 0.75)
+    assert clipped == np.count_nonzero(np.abs(expected) > 1)
+    entries[299, 330] = np.nan
+    with pytest.raises(UpdateError, match="'a' holds NaN"):
+        pack({"a": entries}, 1.0, layout=Layout.of({"a": entries}), clip=1.0, max_weight=2.0)
+
+
 def test_a_missing_tensor_is_named() -> None:
     with pytest.raises(UpdateError, match="bias"):
         pack({"steps": UPDATE["steps"]}, 1.0, layout=LAYOUT, clip=1.0, max_weight=1.0)

@@ -8,7 +8,7 @@ import tenseal.sealapi as seal
 
 from he.errors import HEError, ParameterError
 from he.moduli import MAX_MODULUS_BITS, PRESET_MODULI, check_moduli
-from he.parameters import PRESET_NAMES, Parameters, preset
+from he.parameters import PACKINGS, PRESET_NAMES, Parameters, preset
 from tests.he_material import SMALL_PRIMES, preset_parameters, small_parameters
 
 NUMBERS = {"values": 1_000_000, "max_clients": 100, "holders": 5, "threshold": 3}
@@ -36,6 +36,34 @@ def test_shape_of_a_job() -> None:
     assert replace(ours, values=2049).chunks == 2
 
 
+def test_complex_packing_halves_the_chunks_for_half_a_bit() -> None:
+    real, complex_ = (preset("ckks-4096", **NUMBERS, packing=packing) for packing in PACKINGS)
+    assert (real.packing, real.chunk_values, real.slot_bound) == ("real", 2048, 1.0)
+    assert (complex_.packing, complex_.chunk_values, complex_.slots) == ("complex", 4096, 2048)
+    assert complex_.slot_bound == pytest.approx(math.sqrt(2))
+    assert complex_.chunks == 245
+    assert (replace(complex_, values=4096).chunks, replace(complex_, values=4097).chunks) == (1, 2)
+    signal = complex_.max_clients * math.sqrt(2) * complex_.clip * complex_.scale
+    assert complex_.coefficient_bound == pytest.approx(signal + 8 * complex_.opening_deviation(100))
+    assert complex_.coefficient_bound <= 7 / 8 * complex_.data_modulus / 2 < complex_.coefficient_bound + signal
+
+
+def test_the_largest_scale_leaves_room_for_the_diagonal() -> None:
+    """Without max_clients in the way, what SEAL encodes is the limit: |x + iy| is sqrt(2) larger."""
+    numbers = {"values": 10, "max_clients": 1, "holders": 3, "threshold": 2, "clip": 1.5}
+    real, complex_ = (preset("ckks-4096", **numbers, packing=packing) for packing in PACKINGS)
+    assert real.scale == 2.0**78
+    assert complex_.scale * complex_.slot_bound <= 2.0**79 < complex_.scale * 17 / 16 * complex_.slot_bound
+
+
+@pytest.mark.parametrize("packing", ["", "dense", "Real"])
+def test_a_packing_that_there_is_not(packing: str) -> None:
+    with pytest.raises(ParameterError, match="must be one of real, complex"):
+        preset("ckks-4096", **NUMBERS, packing=packing)
+    with pytest.raises(ParameterError, match="must be one of real, complex"):
+        replace(preset("ckks-4096", **NUMBERS), packing=packing)
+
+
 def test_smudging_hides_the_noise_of_all_clients() -> None:
     ours = preset("ckks-4096", **NUMBERS)
     noise = math.sqrt(100 * (1 + 4096 * 10 / 3) / 12)
@@ -46,13 +74,24 @@ def test_smudging_hides_the_noise_of_all_clients() -> None:
     assert ours.total_smudging_deviation == pytest.approx(math.sqrt(10) * ours.smudging_deviation)
 
 
-def test_scale_is_the_largest_that_fits() -> None:
-    ours = preset("ckks-4096", **NUMBERS)
+@pytest.mark.parametrize(("packing", "next_step"), [("real", 2), ("complex", 17 / 16)])
+def test_scale_is_the_largest_that_fits(packing: str, next_step: float) -> None:
+    ours = preset("ckks-4096", **NUMBERS, packing=packing)
     room = 7 / 8 * ours.data_modulus / 2
-    assert ours.coefficient_bound <= room
-    assert ours.coefficient_bound + ours.max_clients * ours.clip * ours.scale > room
+    signal = ours.max_clients * ours.slot_bound * ours.scale
+    assert ours.coefficient_bound <= room < ours.coefficient_bound + signal * (next_step - 1)
     with pytest.raises(ParameterError, match="lower max_clients"):
         replace(ours, scale=2 * ours.scale)
+
+
+def test_scales_stand_on_steps() -> None:
+    """So that two parties compute the same one: complex packing has 16 for each power of two, real packing 1."""
+    real, complex_ = (preset("ckks-4096", **NUMBERS, packing=packing) for packing in PACKINGS)
+    assert math.frexp(real.scale)[0] == 0.5
+    assert (math.frexp(complex_.scale)[0] * 32).is_integer()
+    for ours, factor, steps in ((real, 0.75, 1), (complex_, 1 - 2.0**-10, 16)):
+        with pytest.raises(ParameterError, match=f"not on one of {steps} steps"):
+            replace(ours, scale=ours.scale * factor)
 
 
 def test_error_of_sum_and_mean() -> None:
@@ -158,6 +197,13 @@ def test_digest_binds_every_number_but_not_the_name() -> None:
         replace(ours, threshold=2),
         replace(ours, clip=0.25),
         replace(ours, security_bits=39),
+        replace(ours, packing="complex", scale=ours.scale / 2),
         preset_parameters("ckks-4096"),
     ]
     assert len({ours.digest(), *(other.digest() for other in others)}) == len(others) + 1
+
+
+def test_real_packing_has_the_digest_that_it_had_before_there_was_another() -> None:
+    """A round that is under way when its parties are upgraded keeps its key."""
+    expected = "36fcd63f3f3008fd211a6cc5e99dcb55bb74dd0f94d1f8c681ca0c19c13fd669"
+    assert preset("ckks-4096", **NUMBERS, clip=0.5).digest().hex() == expected

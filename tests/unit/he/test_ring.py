@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from he.ring import Residues, Ring, bit_reversal, key_ring_for, ring_for, smallest_root
+from he.ntt import bit_reversal, smallest_root
+from he.ring import Residues, Ring, key_ring_for, ring_for
 from tests.he_material import preset_parameters, random_residues
 
 TINY = Ring(16, (12289, 40961))

@@ -1,6 +1,7 @@
 """Samplers are exact in distribution, and the same for whoever holds the key."""
 
 import hmac
+import math
 from hashlib import sha256
 
 import numpy as np
@@ -106,3 +107,39 @@ def test_errors_have_seals_deviation_and_bound() -> None:
     assert abs(drawn.mean()) < 0.06
     assert abs(drawn.std() - np.sqrt(10.5)) < 0.05
     assert np.abs(drawn).max() <= 21
+
+
+def test_errors_are_binomial_to_the_tail() -> None:
+    """21 bits up, 21 bits down: C(42, 21 + x) / 2^42 for each x."""
+    count = 1 << 18
+    drawn = centred_binomial(KEY, count).astype(int)
+    expected = np.array([math.comb(42, 21 + x) for x in range(-12, 13)]) / 2**42 * count
+    observed = np.bincount(np.clip(drawn, -12, 12) + 12, minlength=25)
+    within = expected >= 5
+    chi_square = ((observed - expected) ** 2 / expected)[within][1:-1].sum()
+    assert chi_square < 55  # at most 22 degrees of freedom: beyond once in 10^4
+
+
+def test_errors_are_the_words_of_the_stream_bit_by_bit() -> None:
+    """Across the pieces in which they are drawn, too."""
+    count = (1 << 14) + 100
+    words = Keystream(KEY).read(8 * count).view("<u8")
+    for index in (0, 1, (1 << 14) - 1, 1 << 14, count - 1):
+        bits = [int(words[index]) >> position & 1 for position in range(42)]
+        assert centred_binomial(KEY, count)[index] == sum(bits[:21]) - sum(bits[21:])
+
+
+def test_ternaries_are_the_bytes_of_the_stream_without_255() -> None:
+    drawn = Keystream(KEY).read(5000)
+    fitting = drawn[drawn < 255].astype(int) % 3 - 1
+    assert np.array_equal(ternary(KEY, 4900), fitting[:4900])
+    assert np.array_equal(ternary(KEY, 1000), fitting[:1000])
+
+
+def test_ternaries_go_on_where_a_first_draw_falls_short() -> None:
+    count = 1 << 16
+    first = Keystream(KEY).read(count)
+    assert (first == 255).any()
+    both = Keystream(KEY).read(2 * count)
+    fitting = both[both < 255].astype(int) % 3 - 1
+    assert np.array_equal(ternary(KEY, count), fitting[:count])
