@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from he.parameters import PACKINGS
 from secagg.deadlines import Deadlines
 from secagg.digests import Canonical
 from secagg.errors import PlanError
@@ -59,7 +60,11 @@ class HolderGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class CkksJob:
-    """The arm of a job that runs ``ckks``. ``precision``: largest error of a coordinate of the mean, in units of clip."""
+    """The arm of a job that runs ``ckks``.
+
+    ``packing``: how many values a slot holds, one (``real``) or two (``complex``: half of the bytes and of the work).
+    ``precision``: largest error of a coordinate of the mean, in units of clip.
+    """
 
     NAME: ClassVar = "ckks"
     holders: tuple[HolderId, ...]
@@ -67,13 +72,13 @@ class CkksJob:
     corrupt_holders: int = 2
     min_holders: int = 4
     preset: str = "ckks-4096"
-    packing: str = "real"
+    packing: str = "complex"
     security_bits: int = 40
     precision: float = 1e-4
 
     def __post_init__(self) -> None:
         n, least = len(self.holders), self.min_holders
-        require(self.packing == "real", f"packing {self.packing!r}: only 'real' exists")
+        require(self.packing in PACKINGS, f"packing {self.packing!r}: choose one of {', '.join(PACKINGS)}")
         require_positive(self.precision, "precision")
         require(40 <= self.security_bits <= 128, f"security_bits {self.security_bits}: choose 40 to 128")
         require(least <= n, f"min_holders {least} is more than the {n} key holders named")

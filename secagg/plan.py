@@ -219,6 +219,7 @@ def _parameters(spec: JobSpec, holders: int) -> Parameters:
             threshold=ckks.threshold,
             clip=spec.clip,
             security_bits=ckks.security_bits,
+            packing=ckks.packing,
         )
     except HEError as error:
         raise PlanError(str(error)) from error

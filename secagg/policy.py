@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from secagg.errors import PolicyError
 from secagg.ids import HolderId
 from secagg.plan import CeremonyPlan, CkksRound, HolderGroup, JobSpec, RoundPlan
+
+ENGINES: Final = ("numpy", "tenseal")
+"""What a client encrypts with, as `he.encrypt.ENGINES`: no key holder loads that module for two names."""
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
@@ -22,6 +26,9 @@ class ClientPolicy:
     them, at least ``min_holders``. At least two contributors must be left that are neither this client's nor corrupt. In a
     ``masking`` round the numbers must bear at least ``min_corrupt_fraction`` of the roster in league with the coordinator, and
     ``corrupt_clients`` in number, however small the roster.
+
+    ``engine`` is what encrypts in a ``ckks`` round: ours (``numpy``), or the reference (``tenseal``), which is slower. Their
+    ciphertexts are of one kind and add up, so no plan says which, and no other party can tell.
     """
 
     holders: frozenset[HolderId] = frozenset()
@@ -35,6 +42,7 @@ class ClientPolicy:
     presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
     min_security_bits: int = 40
     min_corrupt_fraction: float = 0.05
+    engine: str = ENGINES[0]
 
     def __post_init__(self) -> None:
         honest = self.min_contributors - self.corrupt_clients
@@ -43,6 +51,7 @@ class ClientPolicy:
         _require(self.corrupt_clients >= 0, "corrupt_clients must be 0 or more")
         fraction = self.min_corrupt_fraction
         _require(0 <= fraction < 0.5, f"min_corrupt_fraction {fraction}: choose 0 or more, below 0.5")
+        _require(self.engine in ENGINES, f"engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
 
     def check(self, plan: RoundPlan) -> None:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""

@@ -54,6 +54,10 @@ class CiphertextRoot:
         self._digests.append(digest)
         return digest
 
+    def extend(self, following: CiphertextRoot) -> None:
+        """Add all chunks of another root, behind those that are here."""
+        self._digests.extend(following.digests)
+
     @property
     def digests(self) -> tuple[bytes, ...]:
         """The chunks' digests so far."""

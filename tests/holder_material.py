@@ -63,7 +63,7 @@ def with_changes(value: Any, **changes: Any) -> Any:
 
 
 @cache
-def job_spec(holders: int = 3, threshold: int = 2, *, values: int = 4099, min_contributors: int = 2) -> JobSpec:
+def job_spec(holders: int = 3, threshold: int = 2, *, values: int = 8195, min_contributors: int = 2) -> JobSpec:
     """Return a job that takes three chunks of ckks-4096."""
     protocol = CkksJob(
         holders=ALL_HOLDERS[:holders], threshold=threshold, corrupt_holders=threshold - 1, min_holders=holders

@@ -17,7 +17,6 @@ from coordinator.rounds.holders import HolderPool
 from coordinator.rounds.relay import make_key
 from he.ciphertext import Ciphertext, chunk_to_bytes
 from he.drawing import public_a
-from he.encrypt import Encryptor
 from he.partial import Partial
 from he.public_key import PublicKey
 from he.residues import residues_from_bytes
@@ -35,6 +34,7 @@ from secagg.party import Party, Role
 from secagg.plan import RoundPlan
 from secagg.roles.coordinator.events import KeyCertified
 from secagg.tls_identity import TlsIdentity
+from tests.encryption_material import encrypt_once
 from tests.holder_material import job_spec
 from tests.pki_material import COORDINATOR, Deployment
 
@@ -195,7 +195,7 @@ def encrypted(key: KeyCertified, seed: int) -> tuple[np.ndarray, Ciphertext]:
     public_key = PublicKey.from_bytes(parameters, public_a(parameters, context), key.bundle.b)
     assert public_key.digest() == key.bundle.statements[0].message.public_key_digest
     vector = np.random.default_rng(seed).uniform(-1, 1, parameters.values)
-    return vector, Encryptor(public_key).encrypt(vector)
+    return vector, encrypt_once(public_key, vector)
 
 
 async def opening_of(house: House, *, round: int = 1) -> Opening:

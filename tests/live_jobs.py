@@ -27,7 +27,7 @@ def live_job(**changes: Any) -> JobSpec:
         "job": JobId(f"job-{next(_numbers)}"),
         "purpose": "integration tests",
         "tensors": (
-            TensorSpec(name="w", shape=(40, 60), dtype="float32"),
+            TensorSpec(name="w", shape=(80, 60), dtype="float32"),
             TensorSpec(name="b", shape=(7,), dtype="float64"),
         ),
         "protocol": CkksJob(holders=HOLDERS),

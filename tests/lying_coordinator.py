@@ -19,7 +19,6 @@ from coordinator.rounds.calls import ApprovalRequest, ContributorPart, Decryptio
 from coordinator.rounds.holders import HolderClient, HolderPool
 from coordinator.rounds.relay import make_key
 from he.ciphertext import Ciphertext, chunk_to_bytes
-from he.encrypt import Encryptor
 from he.partial import Partial
 from he.recover import recover
 from he.residues import residues_from_bytes
@@ -33,6 +32,7 @@ from secagg.plan import JobSpec, RoundPlan
 from secagg.roles.client.checks import checked_key
 from secagg.roles.coordinator.events import KeyCertified
 from secagg.tls_identity import TlsIdentity
+from tests.encryption_material import encrypt_once
 from tests.holder_processes import HolderProcesses
 
 SECONDS = 30.0
@@ -294,7 +294,7 @@ async def coordinating(holders: HolderProcesses, spec: JobSpec) -> AsyncIterator
     pool = HolderPool(holders.coordinator, holders.addresses)
     try:
         key = await certified(pool, spec)
-        encryptor, parameters = Encryptor(checked_key(key.plan, key.bundle)), key.plan.parameters
+        public_key, parameters = checked_key(key.plan, key.bundle), key.plan.parameters
         draws = np.random.default_rng(2026)
         clients = {}
         for name in EVERYONE:
@@ -302,7 +302,7 @@ async def coordinating(holders: HolderProcesses, spec: JobSpec) -> AsyncIterator
             clients[name] = Contribution(
                 identity=holders.client(name),
                 vector=vector,
-                ciphertext=encryptor.encrypt(vector),
+                ciphertext=encrypt_once(public_key, vector),
                 nonce=secrets.token_bytes(32),
             )
         yield LyingCoordinator(holders=holders, pool=pool, key=key, clients=clients)

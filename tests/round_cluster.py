@@ -22,7 +22,6 @@ from coordinator.rounds.holders import HolderClient
 from coordinator.server import CoordinatorServer
 from he.ciphertext import Ciphertext, chunk_to_bytes
 from he.drawing import public_a
-from he.encrypt import Encryptor
 from he.packing import pack
 from he.public_key import PublicKey
 from secagg import codec, transcript
@@ -37,6 +36,7 @@ from secagg.wire.v1 import client_service_pb2 as pb
 from secagg.wire.v1 import operator_service_pb2
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceStub
+from tests.encryption_material import encrypt_once
 from tests.pki_material import Deployment, deployment
 
 HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
@@ -44,7 +44,7 @@ CALL_SECONDS = 40.0
 PART_BYTES = 1024 * 1024
 
 
-def job_spec(values: int = 5000, **changes: Any) -> JobSpec:
+def job_spec(values: int = 10_000, **changes: Any) -> JobSpec:
     fields: dict[str, Any] = {
         "job": JobId("digits"),
         "purpose": "tests",
@@ -258,7 +258,7 @@ class ScriptedClient:
     def prepare(self, plan: RoundPlan, key: PublicKey, update: dict[str, Any], weight: float) -> Prepared:
         spec = plan.spec
         vector, clipped = pack(update, weight, layout=spec.layout, clip=spec.clip, max_weight=spec.max_weight)
-        ciphertext = Encryptor(key).encrypt(vector)
+        ciphertext = encrypt_once(key, vector)
         roots = (root_of(ciphertext.c0), root_of(ciphertext.c1))
         return Prepared(plan=plan, ciphertext=ciphertext, nonce=secrets.token_bytes(32), clipped=clipped, roots=roots)
 

@@ -102,7 +102,7 @@ class SumRecovery:
             }
             for start in range(0, parameters.chunks, BLOCK_CHUNKS):
                 stop = min(start + BLOCK_CHUNKS, parameters.chunks)
-                yield self._block(start, stop, files)[: parameters.values - start * parameters.slots]
+                yield self._block(start, stop, files)[: parameters.values - start * parameters.chunk_values]
 
     def _block(self, start: int, stop: int, files: dict[int, BinaryIO]) -> Floats:
         """Open chunks ``start`` to ``stop``, leaving named liars out from here on."""

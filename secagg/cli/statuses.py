@@ -164,7 +164,10 @@ def _arm_rows(arm: CkksJob | MaskingJob) -> Iterator[tuple[str, str]]:
         )
         yield "Protocol", f"masking, {arm.value_bits} bits a value, {clients}, error below {arm.precision:g}"
         return
-    yield "Protocol", f"ckks, {arm.preset}, {arm.security_bits} bits of smudging, error below {arm.precision:g}"
+    yield (
+        "Protocol",
+        f"ckks, {arm.preset}, {arm.packing} packing, {arm.security_bits} bits of smudging, error below {arm.precision:g}",
+    )
     yield "Key holders", f"{', '.join(arm.holders)}; any {arm.threshold} open, {arm.corrupt_holders} may be corrupt"
     yield "Fewest holders", str(arm.min_holders)
 

@@ -64,10 +64,10 @@ class AsyncClient:
             the job, is called.
         coordinator: the name in the coordinator's certificate, and in that of each of several.
         identity: this client's certificate.
-        policy: the weakest plan that it takes part in.
-        spool_dir: where ciphertexts wait between join and upload (48 bytes for each value at ``ckks-4096``), and without a
-            ``state_dir`` masked vectors (4 bytes or fewer); the system's directory for temporary files when None. Nothing is
-            left there, however a round ends.
+        policy: the weakest plan that it takes part in, and what encrypts.
+        spool_dir: where ciphertexts wait between join and upload (24 bytes for each value at ``ckks-4096``, 48 with
+            ``real`` packing), and without a ``state_dir`` masked vectors (4 bytes or fewer); the system's directory for
+            temporary files when None. Nothing is left there, however a round ends.
         state_dir: a private directory in which a ``masking`` round is kept while it runs: a journal with this round's
             secrets, and the masked vector. After a kill, or when the coordinator was lost, the next call of
             :meth:`participate` goes on with that round. Removed on every other end. Of this client alone, and never to be

@@ -33,11 +33,13 @@ class CkksSteps:
     Args:
         exchange: with the coordinator.
         make_spool: makes the file space that ciphertexts wait in.
+        engine: what encrypts, as the client's policy has it.
     """
 
-    def __init__(self, exchange: Exchange, make_spool: Callable[[], CiphertextSpool]) -> None:
+    def __init__(self, exchange: Exchange, make_spool: Callable[[], CiphertextSpool], engine: str) -> None:
         self._exchange = exchange
         self._make_spool = make_spool
+        self._engine = engine
         self._spool: CiphertextSpool | None = None
 
     async def carry_out(self, effect: CkksEffect) -> Event:
@@ -67,7 +69,7 @@ class CkksSteps:
             exchange.total = total
             exchange.report(Phase.OPEN, done)
 
-        encrypted = await encrypt(wanted.update, wanted.weight, effect, self._spool, report)
+        encrypted = await encrypt(wanted.update, wanted.weight, effect, self._spool, report, engine=self._engine)
         exchange.clipped = encrypted.clipped
         return encrypted.event
 

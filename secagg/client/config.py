@@ -29,6 +29,7 @@ class PolicySettings(Settings):
     presets: frozenset[str] = ClientPolicy.presets
     min_security_bits: int = ClientPolicy.min_security_bits
     min_corrupt_fraction: float = ClientPolicy.min_corrupt_fraction
+    engine: str = ClientPolicy.engine
 
     def policy(self) -> ClientPolicy:
         """Return it as the client's machine has it."""
@@ -51,9 +52,9 @@ class ClientSettings(Settings):
         identity: the directory that ``secagg pki issue client NAME`` made.
         coordinator: where the coordinator listens, and its name.
         policy: the weakest plan that this client takes part in.
-        spool_dir: a private directory in which ciphertexts wait between join and upload (48 bytes for each value at
-            ``ckks-4096``), and without a ``state_dir`` masked vectors; the system's directory for temporary files when
-            left out. What a round put there is removed on every exit.
+        spool_dir: a private directory in which ciphertexts wait between join and upload (24 bytes for each value at
+            ``ckks-4096``, 48 with ``real`` packing), and without a ``state_dir`` masked vectors; the system's directory
+            for temporary files when left out. What a round put there is removed on every exit.
         state_dir: a private directory of this client alone in which a ``masking`` round is kept while it runs, so that a
             client that was killed goes on where it was; never to be restored from a copy. When left out, such a client
             has dropped out.

@@ -84,7 +84,7 @@ class Participation:
     Args:
         coordinator: whom to call.
         identity: signs what is sent.
-        policy: the weakest plan that is good enough.
+        policy: the weakest plan that is good enough, and what encrypts.
         storage: where things wait.
         submission: what is submitted.
     """
@@ -100,7 +100,7 @@ class Participation:
         self._wanted = submission
         self._keeping = storage.keeping
         self._exchange = Exchange(coordinator, identity, submission)
-        self._ckks = CkksSteps(self._exchange, storage.spool)
+        self._ckks = CkksSteps(self._exchange, storage.spool, policy.engine)
         self._masking = MaskingSteps(self._exchange, storage.keeping)
         self._roster: tuple[ClientId, ...] = ()
         self._step = rules.begin(

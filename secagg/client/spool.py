@@ -35,7 +35,7 @@ class Place:
 
 def ciphertexts_in(directory: Path | None) -> Place:
     """Return where ciphertexts wait; None: the system's directory for temporary files."""
-    advice = "Free space there (48 bytes for each value at ckks-4096), or name another spool_dir"
+    advice = "Free space there (24 bytes for each value at ckks-4096, 48 with real packing), or name another spool_dir"
     return Place(directory=_or_temporary(directory), what="ciphertexts", advice=advice)
 
 

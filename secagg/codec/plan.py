@@ -31,6 +31,8 @@ _DTYPES = {
     "float64": plan_pb2.TENSOR_TYPE_FLOAT64,
 }
 _DTYPE_NAMES = {number: name for name, number in _DTYPES.items()}
+_PACKINGS = {"real": plan_pb2.PACKING_REAL, "complex": plan_pb2.PACKING_COMPLEX}
+_PACKING_NAMES = {number: name for name, number in _PACKINGS.items()}
 _JOB_STATES = {
     JobState.RUNNING: operator_service_pb2.JOB_STATE_RUNNING,
     JobState.COMPLETE: operator_service_pb2.JOB_STATE_COMPLETE,
@@ -71,7 +73,7 @@ def job_spec_to_wire(spec: JobSpec) -> plan_pb2.JobSpec:
 def _ckks_to_wire(ckks: CkksJob) -> plan_pb2.CkksJob:
     return plan_pb2.CkksJob(
         preset=ckks.preset,
-        packing=plan_pb2.PACKING_REAL,
+        packing=_PACKINGS[ckks.packing],
         security_bits=ckks.security_bits,
         precision=ckks.precision,
         holders=ckks.holders,
@@ -146,10 +148,11 @@ def _masking_job(wire: plan_pb2.MaskingJob) -> MaskingJob:
 
 
 def _ckks_job(wire: plan_pb2.CkksJob) -> CkksJob:
-    if wire.packing != plan_pb2.PACKING_REAL:
-        raise MessageError("the job's packing is none of: real")
+    if wire.packing not in _PACKING_NAMES:
+        raise MessageError(f"the job's packing is none of: {', '.join(_PACKINGS)}")
     return CkksJob(
         preset=wire.preset,
+        packing=_PACKING_NAMES[wire.packing],
         security_bits=wire.security_bits,
         precision=wire.precision,
         holders=_holders(wire.holders),

@@ -12,8 +12,8 @@ from secagg.plan import TensorSpec
 
 Weights = dict[str, NDArray[np.float32]]
 
-HIDDEN = 27
-"""64 pixels, 27 hidden units, 10 digits: 2,035 values, which with the weight fill a chunk of 2,048."""
+HIDDEN = 54
+"""64 pixels, 54 hidden units, 10 digits: 4,060 values, which with the weight fill a chunk of 4,096."""
 TENSORS = (
     TensorSpec(name="hidden.bias", shape=(HIDDEN,), dtype="float32"),
     TensorSpec(name="hidden.weight", shape=(64, HIDDEN), dtype="float32"),

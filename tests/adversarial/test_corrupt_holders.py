@@ -16,12 +16,12 @@ from he import keygen
 from he.ceremony import HolderSecrets, draw, public_a
 from he.ciphertext import Ciphertext
 from he.decode import encode
-from he.encrypt import Encryptor
 from he.errors import FaultyShareError
 from he.keygen import generate
 from he.partial import Partial, partially_decrypt
 from he.recover import recover
 from he.ring import Residues, key_ring_for, ring_for
+from tests.encryption_material import encrypt_once
 from tests.he_material import preset_parameters
 
 PARAMETERS = preset_parameters("ckks-4096", values=2048)
@@ -42,7 +42,7 @@ def truth() -> Floats:
 def opening(truth: Floats) -> tuple[Ciphertext, dict[int, Partial]]:
     """A ciphertext, and the answers of all five holders, of whom two add what they agreed on."""
     public_key, shares = generate(PARAMETERS, randomness=bytes(32))
-    total = Encryptor(public_key).encrypt(truth)
+    total = encrypt_once(public_key, truth)
     answers = {share.holder: partially_decrypt(share, total) for share in shares}
     for holder in COLLUDING:
         answers[holder] = replace(answers[holder], values=RING.add(answers[holder].values, bent_by(holder)))
@@ -102,7 +102,7 @@ def test_a_large_part_of_the_secret_key_passes_the_trial(truth: Floats, bits: in
     drawn = [draw(PARAMETERS, holder, bytes([holder]) * 32, CONTEXT) for holder in range(1, 6)]
     drawn[0] = with_large_secret(drawn[0], bits)
     public_key, shares = keygen._finish(PARAMETERS, CONTEXT, drawn)
-    total = Encryptor(public_key).encrypt(truth)
+    total = encrypt_once(public_key, truth)
     opened = recover(total, [partially_decrypt(share, total) for share in shares])
     assert bool(np.abs(opened - truth).max() > 2 * TOLERANCE) is garbled
 

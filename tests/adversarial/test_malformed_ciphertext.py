@@ -26,7 +26,6 @@ from coordinator.store.blobs import DirectoryBlobStore
 from he.accumulate import Accumulator
 from he.ciphertext import Ciphertext, chunk_to_bytes, half_chunk_bytes
 from he.decode import coefficients
-from he.encrypt import Encryptor
 from he.errors import ImplausibleSumError
 from he.key_share import KeyShare
 from he.keygen import generate
@@ -56,6 +55,7 @@ from secagg.roles.key_holder.opening import (
 )
 from secagg.roles.key_holder.request import Request
 from secagg.transcript import CiphertextRoot
+from tests.encryption_material import encrypt_once
 from tests.he_material import open_alone, random_residues
 from tests.holder_material import ALL_HOLDERS, Contributor, ceremony_plan, job_spec, request_of, round_plan
 from tests.pki_material import Deployment, deployment
@@ -90,13 +90,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Round:
     public_key, shares = generate(PARAMETERS, randomness=bytes(range(32)))
     source = np.random.default_rng(7)
     updates = {name: source.uniform(-0.9, 0.9, SPEC.values).astype(np.float32) for name in WEIGHTS}
-    encryptor = Encryptor(public_key)
     return Round(
         plan=round_plan(CEREMONY, KeyId(shares[0].key_id)),
         public_key=public_key,
         shares=shares,
         updates=updates,
-        ciphertexts={name: encryptor.encrypt(packed(updates[name], weight)) for name, weight in WEIGHTS.items()},
+        ciphertexts={name: encrypt_once(public_key, packed(updates[name], weight)) for name, weight in WEIGHTS.items()},
         certificates=deployment(tmp_path_factory.mktemp("pki")),
     )
 
@@ -138,7 +137,7 @@ def disguised_trap(_stage: Round) -> Trap:
 def honest_fourth(stage: Round) -> Trap:
     """An honest client, whom the coordinator takes for Mallory."""
     vector = packed(np.zeros(SPEC.values, dtype=np.float32), 1.0)
-    return Trap(ciphertext=Encryptor(stage.public_key).encrypt(vector), mask=short_polynomial([0]))
+    return Trap(ciphertext=encrypt_once(stage.public_key, vector), mask=short_polynomial([0]))
 
 
 def short_polynomial(powers: list[int]) -> Residues:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from he.ciphertext import Ciphertext, chunk_to_bytes
-from he.encrypt import Encryptor
 from he.keygen import generate
 from he.packing import pack
 from secagg.errors import ConflictError, FaultyCoordinatorError, SecAggError
@@ -26,6 +25,7 @@ from secagg.roles.key_holder import opening
 from secagg.roles.key_holder.opening import ApprovalAsked, ApprovalOffered, OpeningState, ReplySeal, RosterOffered
 from secagg.roles.key_holder.request import Request, digest_of
 from secagg.transcript import CiphertextRoot
+from tests.encryption_material import encrypt_once
 from tests.holder_material import (
     ALL_HOLDERS,
     Contributor,
@@ -83,12 +83,12 @@ class Split:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    spec, encryptor, rng = CEREMONY.spec, Encryptor(PUBLIC_KEY), np.random.default_rng(1)
+    spec, rng = CEREMONY.spec, np.random.default_rng(1)
     sent = {}
     for name in NAMES:
         update = {"w": rng.uniform(-1, 1, spec.values).astype(np.float32)}
         vector = pack(update, 1.0, layout=spec.layout, clip=spec.clip, max_weight=spec.max_weight)[0]
-        sent[name] = encryptor.encrypt(vector)
+        sent[name] = encrypt_once(PUBLIC_KEY, vector)
     first = request_of(PLAN, [contributor(name, one) for name, one in sent.items()])
     made = {BOB: sent[BOB], CAROL: sent[CAROL], MALLORY: multiple(sent[ALICE])}
     contributors = tuple(contributor(name, one) for name, one in made.items())

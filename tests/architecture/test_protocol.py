@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,12 +92,13 @@ def test_who_cites_a_section_finds_it(path: Path) -> None:
 
 
 def test_the_table_of_errors_is_what_the_parameters_compute() -> None:
-    rows = re.findall(r"^\| (\d+) \| (\d+) \| 2\^(\d+) \| (\S+) \| (\S+) \|$", section(7), flags=re.MULTILINE)
-    assert len(rows) == 2
-    for clients, word_bits, scale_bits, value_error, mean_error in rows:
+    pattern = r"^\| (\d+) \| (real|complex) \| (\d+) \| 2\^(\S+) \| (\S+) \| (\S+) \|$"
+    rows = re.findall(pattern, section(7), flags=re.MULTILINE)
+    assert len(rows) == 4
+    for clients, packing, word_bits, scale_bits, value_error, mean_error in rows:
         count = int(clients)
-        made = preset("ckks-4096", values=1_000_001, max_clients=count, holders=5, threshold=3)
-        assert (made.smudging_word_bits, made.scale) == (int(word_bits), 2.0 ** int(scale_bits))
+        made = preset("ckks-4096", values=1_000_001, max_clients=count, holders=5, threshold=3, packing=packing)
+        assert (made.smudging_word_bits, f"{math.log2(made.scale):.4g}") == (int(word_bits), scale_bits)
         assert f"{made.slot_error(count):.1e}" == value_error
         assert f"{made.mean_error(count, count):.1e}" == mean_error
 
@@ -103,9 +106,10 @@ def test_the_table_of_errors_is_what_the_parameters_compute() -> None:
 def test_the_table_of_bytes_is_what_the_code_sends() -> None:
     rows = re.findall(r"^\|.*\| ([\d,]+) \| ([\d,]+) \|$", section(8), flags=re.MULTILINE)
     for column, name in enumerate(PRESET_MODULI):
-        made = preset(name, values=10, max_clients=2, holders=5, threshold=3)
-        chunk, slots = half_chunk_bytes(made), made.slots
+        made = preset(name, values=10, max_clients=2, holders=5, threshold=3, packing="complex")
+        chunk, values = half_chunk_bytes(made), made.chunk_values
         public = 4 * len(made.key_primes) * made.degree
         told = [int(row[column].replace(",", "")) for row in rows]
-        assert told == [chunk, slots, 2 * chunk // slots, chunk // slots, public]
+        assert told == [chunk, values, 2 * chunk // values, chunk // values, public]
+        assert replace(made, packing="real", scale=1.0).chunk_values == values // 2
     assert [MAX_PART_BYTES // int(row.replace(",", "")) for row in rows[0]] == [21, 5]

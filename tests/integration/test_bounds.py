@@ -37,9 +37,9 @@ CREW = ("alice", "bob", "carol", "dave", "erin")
 PART_BYTES = 64 * 1024
 PATIENCE_SECONDS = 40.0
 FEW, MANY = 3, 12
-VALUES = 200_000
+VALUES = 400_000
 MOST_GROWTH_BYTES = (MANY - FEW) * 4 * MEBIBYTE
-"""What gRPC keeps for nine connections more, whatever they carry: less than half of what they upload, 48 bytes for each value."""
+"""What gRPC keeps for nine connections more, whatever they carry: less than half of what they upload, 24 bytes for each value."""
 
 _who: ContextVar[str] = ContextVar("who")
 

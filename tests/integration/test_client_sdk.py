@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from he.tenseal_engine import TenSealEngine
 from secagg.client import AsyncClient, Client, Progress, RoundResult, ckks_steps, encryption
 from secagg.client import transfer as transfers
 from secagg.errors import (
@@ -104,11 +106,22 @@ async def joined(cluster: Cluster, sdk: Sdk, count: int, *, round: int = 1) -> N
             await asyncio.sleep(0.02)
 
 
-async def test_two_rounds_and_what_a_caller_sees_of_them(cluster: Cluster) -> None:
+async def test_two_rounds_and_what_a_caller_sees_of_them(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     sdk = await started(cluster, rounds=2)
     seen: list[Progress] = []
+    # Bob's ciphertexts are TenSEAL's own, and add up with ours.
+    original, by_tenseal = TenSealEngine.encrypt, []
+
+    def noted(*arguments: Any) -> Any:
+        by_tenseal.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(TenSealEngine, "encrypt", noted)
+    policies = {name: replace(POLICY, engine="tenseal" if name == "bob" else "numpy") for name in NAMES}
     for after in (0, 1):
-        results = await asyncio.gather(*(sdk.submit(name, after=after, tell=seen.append) for name in NAMES))
+        results = await asyncio.gather(
+            *(sdk.submit(name, after=after, tell=seen.append, policy=policies[name]) for name in NAMES)
+        )
         for result in results:
             sdk.assert_mean(result)
             assert result.contributors == NAMES
@@ -117,6 +130,7 @@ async def test_two_rounds_and_what_a_caller_sees_of_them(cluster: Cluster) -> No
             assert result.clipped == 0
             assert result.uploaded_bytes == 2 * 3 * 49152
     assert {one.phase for one in seen} >= {Phase.OPEN, Phase.UPLOADING, Phase.PUBLISHED}
+    assert len(by_tenseal) == 2, "one block of one client in each round"
     assert list(sdk.spool_dir.iterdir()) == []
     with pytest.raises(UsageError, match="has published all its rounds"):
         await sdk.submit("alice", after=2)
@@ -198,7 +212,7 @@ async def cut_wire(cluster: Cluster, cut_bytes: int, noticed: Callable[[], bool]
 
 
 async def test_a_broken_upload_goes_on_where_it_broke(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    sdk = await started(cluster, values=60_000)
+    sdk = await started(cluster, values=120_000)
     half = 30 * 49152
     asked: list[tuple[int, int]] = []
     original: Callable[..., Any] = transfers.Uploader._next
@@ -305,11 +319,11 @@ async def test_who_comes_too_late_waits_for_the_next_round(cluster: Cluster, mon
     sdk = await started(cluster, max_clients=2, rounds=2)
     original, encrypting, may_encrypt = encryption.encrypt, asyncio.Event(), asyncio.Event()
 
-    async def carol_is_slow(update: Any, *args: Any) -> Any:
+    async def carol_is_slow(update: Any, *args: Any, **options: Any) -> Any:
         if update is sdk.updates["carol"]:
             encrypting.set()
             await may_encrypt.wait()
-        return await original(update, *args)
+        return await original(update, *args, **options)
 
     monkeypatch.setattr(ckks_steps, "encrypt", carol_is_slow)
     carol = asyncio.create_task(sdk.submit("carol"))

@@ -37,7 +37,7 @@ class Submitter:
 
     def update(self, name: str) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([*name.encode()])
-        return {"w": rng.uniform(-1, 1, 5000).astype(np.float32), "b": rng.uniform(-1.5, 1.5, (3, 2))}
+        return {"w": rng.uniform(-1, 1, 10_000).astype(np.float32), "b": rng.uniform(-1.5, 1.5, (3, 2))}
 
     def config(self, name: str) -> Path:
         assert self.cluster.coordinator is not None
@@ -136,7 +136,7 @@ async def test_three_masked_updates_become_one_mean_without_key_holders(masking_
     assert "3 updates, total weight 100.00" in told
     said = json.loads(line)
     assert said["contributors"] == ["alice", "bob", "carol"]
-    assert said["uploaded_bytes"] <= 4 * 5007
+    assert said["uploaded_bytes"] <= 4 * 10_007
     updates = {name: submitter.update(name) for name in MASKED_WEIGHTS}
     for name in MASKED_WEIGHTS:
         mean = read_arrays(submitter.out(name))
@@ -182,7 +182,7 @@ async def test_an_update_of_another_shape_is_refused_before_anything_is_sent(sub
     process = await submitter.start("alice")
     _, error = await _ended(process)
     assert process.returncode == 1
-    assert "error: tensor 'w' has shape (5000,), the plan says (4000,)" in error
+    assert "error: tensor 'w' has shape (10000,), the plan says (4000,)" in error
     assert "next step:" in error
     assert submitter.cluster.blobs("uploads/**/c0") == []
     assert not submitter.out("alice").exists()

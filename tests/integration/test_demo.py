@@ -48,10 +48,10 @@ def test_secure_equals_plain_and_nothing_is_left(private_tmp: Path, tmp_path: Pa
     found = json.loads(figures.read_text())
     assert found["protocol"] == "ckks"
     assert (found["clients"], found["holders"], found["threshold"], found["rounds"]) == (3, 5, 3, 2)
-    assert found["values"] == 2035
+    assert found["values"] == 4060
     assert 0 < found["max_error"] < 1e-4
     assert abs(found["accuracy_secure"] - found["accuracy_plain"]) < 0.02
-    assert 48 <= found["bytes_per_value"] < 50
+    assert 24 <= found["bytes_per_value"] < 25
     assert found["seconds_per_round"] > 0
     assert "Who could see what" in run.stdout
     assert list(private_tmp.iterdir()) == []

@@ -25,10 +25,10 @@ COORDINATOR_BYTES = 220 * MEBIBYTE
 """A process with its libraries (130 MiB), and 12 MiB for each of a few uploads at a time, whatever their length."""
 HOLDER_BYTES = 185 * MEBIBYTE
 """A process with its libraries (130 MiB), and the request that it reads."""
-COORDINATOR_BYTES_PER_VALUE = 90
-"""Sum of c0 (24), opened sum and mean (8 and 8, and their parts), blocks of answers: never a client's vector (48)."""
-HOLDER_BYTES_PER_VALUE = 60
-"""Sum of c1 (24) and the work on a block: never a client's c1 (24)."""
+COORDINATOR_BYTES_PER_VALUE = 78
+"""Sum of c0 (12), opened sum and mean (8 and 8, and their parts), blocks of answers: never a client's vector (24)."""
+HOLDER_BYTES_PER_VALUE = 48
+"""Sum of c1 (12) and the work on a block: never a client's c1 (12)."""
 
 
 @pytest.fixture

@@ -314,7 +314,7 @@ async def test_logs_hold_no_vector_no_weight_and_no_key_even_when_they_hold_ever
     live: LiveDeployment,
 ) -> None:
     spec = await live.create(live_job(rounds=2))
-    updates = {name: np.full((40, 60), value, np.float32) for name, value in zip(CLIENTS, SECRETS, strict=True)}
+    updates = {name: np.full((80, 60), value, np.float32) for name, value in zip(CLIENTS, SECRETS, strict=True)}
     biases = {name: np.full(7, -value) for name, value in zip(CLIENTS, SECRETS, strict=True)}
     results = await asyncio.gather(
         *(

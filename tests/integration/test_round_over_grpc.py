@@ -242,7 +242,7 @@ async def test_a_mean_is_downloaded_from_where_it_stopped(cluster: Cluster) -> N
 
 async def test_the_spool_is_bounded(cluster: Cluster) -> None:
     await cluster.start(spool_bytes=1024**2)
-    spec = job_spec(values=30_000, max_clients=2)
+    spec = job_spec(values=60_000, max_clients=2)
     await cluster.create(spec)
     clients = [cluster.client(name) for name in ("alice", "bob")]
     with pytest.raises(BusyError):

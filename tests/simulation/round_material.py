@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from he.ciphertext import chunk_to_bytes
-from he.encrypt import Encryptor
+from he.encrypt import SEED_BYTES
 from he.packing import pack
 from he.public_key import PublicKey
 from secagg import codec
@@ -28,6 +28,7 @@ from secagg.policy import ClientPolicy
 from secagg.signing import SignedMessage
 from secagg.tls_identity import TlsIdentity
 from secagg.transcript import CiphertextRoot
+from tests.encryption_material import encrypt_once
 from tests.pki_material import COORDINATOR, NOW, deployment
 
 M = TypeVar("M")
@@ -142,36 +143,30 @@ class Ciphertext:
         return root.digest()
 
 
-_ENCRYPTORS: dict[bytes, Encryptor] = {}
-_CIPHERTEXTS: dict[tuple[bytes, ClientId], Ciphertext] = {}
+_CIPHERTEXTS: dict[bytes, dict[ClientId, Ciphertext]] = {}
 _MOST_KEYS = 3
 
 
 def encrypted(public_key: PublicKey, client: ClientId) -> Ciphertext:
-    """Encrypt a client's update, once for each key: real TenSEAL, one chunk."""
+    """Encrypt a client's update as a client does, once for each key: one chunk."""
     key = public_key.digest()
-    if key not in _ENCRYPTORS:
-        while len(_ENCRYPTORS) >= _MOST_KEYS:
+    if key not in _CIPHERTEXTS:
+        while len(_CIPHERTEXTS) >= _MOST_KEYS:
             # The first key is the one that is used again and again.
-            _forget(list(_ENCRYPTORS)[1])
-        _ENCRYPTORS[key] = Encryptor(public_key)
-    if (key, client) not in _CIPHERTEXTS:
-        _CIPHERTEXTS[key, client] = _encrypted(_ENCRYPTORS[key], client)
-    return _CIPHERTEXTS[key, client]
+            del _CIPHERTEXTS[list(_CIPHERTEXTS)[1]]
+        _CIPHERTEXTS[key] = {}
+    if client not in _CIPHERTEXTS[key]:
+        _CIPHERTEXTS[key][client] = _encrypted(public_key, client)
+    return _CIPHERTEXTS[key][client]
 
 
-def _forget(key: bytes) -> None:
-    del _ENCRYPTORS[key]
-    for one in [one for one in _CIPHERTEXTS if one[0] == key]:
-        del _CIPHERTEXTS[one]
-
-
-def _encrypted(encryptor: Encryptor, client: ClientId) -> Ciphertext:
+def _encrypted(public_key: PublicKey, client: ClientId) -> Ciphertext:
     update = update_of(client)
     vector, _ = pack(update.arrays, update.weight, layout=SPEC.layout, clip=SPEC.clip, max_weight=SPEC.max_weight)
-    ((c0, c1),) = encryptor.encrypt_chunks(vector)
-    nonce = random.Random(f"nonce/{client}").randbytes(32)
-    return Ciphertext(halves={Half.C0: chunk_to_bytes(c0), Half.C1: chunk_to_bytes(c1)}, nonce=nonce)
+    draws = random.Random(f"client/{public_key.digest().hex()}/{client}")
+    made = encrypt_once(public_key, vector, seed=draws.randbytes(SEED_BYTES))
+    halves = {Half.C0: chunk_to_bytes(made.c0[0]), Half.C1: chunk_to_bytes(made.c1[0])}
+    return Ciphertext(halves=halves, nonce=random.Random(f"nonce/{client}").randbytes(32))
 
 
 def bundle_as_read(bundle: PublicKeyBundle) -> PublicKeyBundle:

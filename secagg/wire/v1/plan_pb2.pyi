@@ -47,12 +47,16 @@ class _PackingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Packing.Value
     PACKING_UNSPECIFIED: _Packing.ValueType  # 0
     PACKING_REAL: _Packing.ValueType  # 1
     """One value per slot: what TenSEAL does."""
+    PACKING_COMPLEX: _Packing.ValueType  # 2
+    """Two values per slot, its real and its imaginary part: half the ciphertexts."""
 
 class Packing(_Packing, metaclass=_PackingEnumTypeWrapper): ...
 
 PACKING_UNSPECIFIED: Packing.ValueType  # 0
 PACKING_REAL: Packing.ValueType  # 1
 """One value per slot: what TenSEAL does."""
+PACKING_COMPLEX: Packing.ValueType  # 2
+"""Two values per slot, its real and its imaginary part: half the ciphertexts."""
 Global___Packing: _TypeAlias = Packing  # noqa: Y015
 
 @_typing.final

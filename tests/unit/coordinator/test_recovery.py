@@ -14,13 +14,13 @@ from coordinator.contracts import mean_name
 from coordinator.rounds.recovery import SpooledAnswer, SumRecovery
 from coordinator.store.blobs import DirectoryBlobStore
 from he.accumulate import ResidueAccumulator
-from he.encrypt import Encryptor
 from he.keygen import generate
 from he.packing import pack
 from he.partial import answer_block
 from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
 from secagg.roles.coordinator.events import OpeningFailed, SumOpened
+from tests.encryption_material import encrypt_once
 
 HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
 SPEC = JobSpec(
@@ -28,7 +28,7 @@ SPEC = JobSpec(
     purpose="tests",
     # Not in the order of the names: the mean's bytes follow the plan, the packed vector the names.
     tensors=(
-        TensorSpec(name="w", shape=(45_000,), dtype="float32"),
+        TensorSpec(name="w", shape=(90_000,), dtype="float32"),
         TensorSpec(name="b", shape=(3,), dtype="float64"),
     ),
     protocol=CkksJob(holders=HOLDERS, precision=1e-2),
@@ -61,10 +61,9 @@ def a_sum(excess: int = 1) -> Opened:
         for _ in WEIGHTS
     ]
     totals = [ResidueAccumulator(PLAN.parameters), ResidueAccumulator(PLAN.parameters)]
-    encryptor = Encryptor(public_key)
     for update, weight in zip(updates, WEIGHTS, strict=True):
         vector, _ = pack(update, weight, layout=SPEC.layout, clip=SPEC.clip, max_weight=SPEC.max_weight)
-        ciphertext = encryptor.encrypt(vector)
+        ciphertext = encrypt_once(public_key, vector)
         for total, half in zip(totals, (ciphertext.c0, ciphertext.c1), strict=True):
             primes = np.array(PLAN.parameters.data_primes, dtype=np.uint64)[:, None]
             total.add((half * np.uint64(excess) % primes).astype(np.uint32))
@@ -97,11 +96,19 @@ def test_any_three_open_the_mean(tmp_path: Path, holders: tuple[HolderId, ...]) 
     assert isinstance(event, SumOpened)
     assert event.total_weight == pytest.approx(sum(WEIGHTS), abs=1e-3)
     data = blobs.read(mean_name(SPEC.job, PLAN.round, event.mean_digest), 0, 10**7)
-    assert len(data) == event.mean_bytes == 45_000 * 4 + 3 * 8
+    assert len(data) == event.mean_bytes == 90_000 * 4 + 3 * 8
     assert hashlib.sha256(data).digest() == event.mean_digest
-    w, b = np.frombuffer(data[: 45_000 * 4], dtype="<f4"), np.frombuffer(data[45_000 * 4 :], dtype="<f8")
+    w, b = np.frombuffer(data[: 90_000 * 4], dtype="<f4"), np.frombuffer(data[90_000 * 4 :], dtype="<f8")
     assert np.abs(w - a_sum().mean["w"]).max() < 1e-3
     assert np.abs(b - a_sum().mean["b"]).max() < 1e-3
+
+
+def test_the_padding_of_the_last_chunk_is_no_part_of_the_sum(tmp_path: Path) -> None:
+    _, blobs = opened_by(tmp_path, HOLDERS[:3])
+    answers = tuple(SpooledAnswer(holder=holder, blob=f"answers/{holder}") for holder in HOLDERS[:3])
+    blocks = list(SumRecovery(PLAN, a_sum(1).total, answers)._vector(blobs))
+    assert len(blocks) == 2
+    assert sum(map(len, blocks)) == PLAN.parameters.values
 
 
 def test_five_answers_name_a_liar_and_go_on_without(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_what_is_left_out_is_as_the_policy_has_it(tmp_path: Path) -> None:
     assert settings.spool_dir is None
     assert settings.state_dir is None
     assert policy.min_corrupt_fraction == 0.05
+    assert policy.engine == "numpy"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_what_is_left_out_is_as_the_policy_has_it(tmp_path: Path) -> None:
     [
         ("min_contributors = 1", "min_contributors 1"),
         ("corrupt_clients = 2", "2 corrupt clients"),
+        ('engine = "seal"', "engine 'seal': choose one of numpy, tenseal"),
         ("min_holder = 4", "Did you mean min_holders"),
         ("holders = 3", "not TOML"),
     ],
@@ -44,6 +46,11 @@ def test_what_is_left_out_is_as_the_policy_has_it(tmp_path: Path) -> None:
 def test_a_policy_that_protects_nobody_is_refused(tmp_path: Path, line: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_client_settings(_file(tmp_path, GOOD + line))
+
+
+def test_an_engine_is_chosen_by_its_name(tmp_path: Path) -> None:
+    settings = load_client_settings(_file(tmp_path, GOOD + 'engine = "tenseal"'))
+    assert settings.policy.policy().engine == "tenseal"
 
 
 def test_a_policy_without_key_holders_trusts_none(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ async def test_a_cancelled_caller_waits_for_the_thread_that_works_for_it() -> No
 
 
 def upload_job(coordinator: Coordinator, spool: CiphertextSpool) -> tuple[HalvesUpload, dict[Half, bytes]]:
-    parameters = job_spec(values=60_000).parameters(3)
+    parameters = job_spec(values=120_000).parameters(3)
     size = parameters.chunks * half_chunk_bytes(parameters)
     content = {half: hashlib.shake_128(half.value.encode()).digest(size) for half in Half}
     for half in Half:

@@ -164,7 +164,7 @@ async def test_a_hint_reaches_the_client_and_every_other_grpc_client(
 
 
 def upload_job(coordinator: Coordinator, spool: CiphertextSpool) -> HalvesUpload:
-    parameters = job_spec(values=60_000).parameters(3)
+    parameters = job_spec(values=120_000).parameters(3)
     for half in Half:
         spool.append(half, bytes(parameters.chunks * half_chunk_bytes(parameters)))
     signed = Signed(payload=b"signed")

@@ -27,7 +27,7 @@ SPEC = replace(
     job_spec(),
     deadlines=Deadlines(open_seconds=1.0, uploading_seconds=1.0, approving_seconds=0.1, decrypting_seconds=0.1),
 )
-UPDATE = {"w": np.zeros(4099, dtype=np.float32)}
+UPDATE = {"w": np.zeros(8195, dtype=np.float32)}
 HALF_BYTES = 3 * 49152
 
 
@@ -83,7 +83,7 @@ class Play:
             contributors=(ClientId("alice"), ClientId("bob")),
             total_weight=2.0,
             mean_digest=Digest(bytes(32)),
-            mean_bytes=4 * 4099,
+            mean_bytes=4 * 8195,
         )
         return pb.WaitForResultResponse(
             phase=round_pb2.PHASE_PUBLISHED, result=self.sign(message, Role.COORDINATOR, PARTY.name)

@@ -287,7 +287,7 @@ def test_a_policy_that_wants_more_than_the_plan_counts_for_the_roster() -> None:
 
 def test_an_accepted_upload_waits_for_a_mean_of_the_plans_size() -> None:
     step = rules.step(state_in(ClientPhase.UPLOADING), UploadAccepted())
-    assert step.effects == (AwaitResult(mean_bytes=4 * 4099),)
+    assert step.effects == (AwaitResult(mean_bytes=4 * 8195),)
 
 
 def test_an_honest_result_is_delivered() -> None:
@@ -317,9 +317,9 @@ def signed_by(party: Party) -> ResultPublished:
         (lambda: published(total_weight=0.5), "total weight 0.5 is below 1.0"),
         (lambda: published(total_weight=float("nan")), "total weight nan"),
         (lambda: published(total_weight=float("inf")), "total weight inf"),
-        (lambda: published(mean_bytes=4 * 4098), "the plan has 16396"),
-        (lambda: replace(published(), mean_bytes=4 * 4098), "16392 bytes, 16396 are signed"),
-        (lambda: replace(published(mean_bytes=8), mean_bytes=8), "the plan has 16396"),
+        (lambda: published(mean_bytes=4 * 8194), "the plan has 32780"),
+        (lambda: replace(published(), mean_bytes=4 * 8194), "32776 bytes, 32780 are signed"),
+        (lambda: replace(published(mean_bytes=8), mean_bytes=8), "the plan has 32780"),
         (lambda: replace(published(), mean_digest=OTHER), "not the one that it signed"),
         (lambda: published(mean_digest=OTHER), "not the one that it signed"),
     ],

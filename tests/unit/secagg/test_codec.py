@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from he.parameters import PACKINGS
 from secagg import codec, labels
 from secagg.codec.parsing import MAX_PARTIES
 from secagg.codec.signed import MAX_COMPLAINT
@@ -276,6 +277,8 @@ def _job_without(change: str) -> plan_pb2.JobSpec:
             wire.ClearField("ckks")
         case "packing":
             wire.ckks.packing = plan_pb2.PACKING_UNSPECIFIED
+        case "new packing":
+            wire.ckks.packing = 3  # type: ignore[assignment] - of a later version
         case "dtype":
             wire.tensors[0].type = plan_pb2.TENSOR_TYPE_UNSPECIFIED
         case "holders":
@@ -291,7 +294,8 @@ def _job_without(change: str) -> plan_pb2.JobSpec:
     ("change", "said"),
     [
         ("protocol", "protocol is none of"),
-        ("packing", "packing is none of"),
+        ("packing", "packing is none of: real, complex"),
+        ("new packing", "packing is none of: real, complex"),
         ("dtype", "not well formed"),
         ("holders", "105 key holders are more than 100"),
         ("dimensions", "35 dimensions are more than 32"),
@@ -302,6 +306,18 @@ def test_a_job_with_one_thing_wrong_is_refused(change: str, said: str) -> None:
     assert codec.job_spec_from_wire(_job_without("nothing")) == _spec()
     with pytest.raises(MessageError, match=said):
         codec.job_spec_from_wire(_job_without(change))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_packing_travels(packing: str) -> None:
+    spec = replace(_spec(), protocol=replace(_spec().ckks, packing=packing))
+    assert codec.job_spec_from_wire(codec.job_spec_to_wire(spec)) == spec
+
+
+def test_a_job_that_an_older_version_kept_stays_real() -> None:
+    wire = codec.job_spec_to_wire(_spec())
+    wire.ckks.packing = plan_pb2.Packing.Value("PACKING_REAL")
+    assert codec.job_spec_from_wire(wire).ckks.packing == "real"
 
 
 def test_a_plan_without_protocol_or_of_another_group_is_refused() -> None:

@@ -25,6 +25,16 @@ def test_what_is_left_out_is_as_the_plan_has_it() -> None:
     assert spec.deadlines.keying_seconds == 60.0
 
 
+def test_a_packing_is_chosen_by_its_name() -> None:
+    arm = {"holders": ["north", "south", "east", "west", "centre"]}
+    assert [job_of_values({**VALUES, "ckks": arm | more}).ckks.packing for more in ({}, {"packing": "real"})] == [
+        "complex",
+        "real",
+    ]
+    with pytest.raises(PlanError, match="packing 'dense': choose one of real, complex"):
+        job_of_values({**VALUES, "ckks": arm | {"packing": "dense"}})
+
+
 def test_a_number_that_cannot_work_is_named() -> None:
     with pytest.raises(PlanError, match="min_contributors"):
         job_of_values({**VALUES, "min_contributors": 1})

@@ -87,7 +87,7 @@ def test_a_job_that_cannot_work_names_the_number(change: dict[str, object], name
         ({"threshold": 1, "corrupt_holders": 0}, "threshold"),
         ({"corrupt_holders": 3}, "corrupt_holders"),
         ({"corrupt_holders": -1}, "corrupt_holders"),
-        ({"packing": "complex"}, "packing"),
+        ({"packing": "dense"}, "real, complex"),
         ({"security_bits": 20}, "security_bits"),
         ({"precision": 0.0}, "precision"),
         ({"holders": (HOLDERS[0],) * 5}, "twice"),
@@ -108,6 +108,13 @@ def test_a_precision_that_is_missed_says_so_and_names_the_larger_preset() -> Non
     with pytest.raises(PlanError, match="ckks-8192"):
         a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-12))
     assert a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-12, preset="ckks-8192")).values == 200
+
+
+def test_two_values_in_a_slot_unless_the_job_says_one() -> None:
+    complex_job = a_job(tensors=(TensorSpec(name="w", shape=(10_000,), dtype="float32"),))
+    assert complex_job.ckks.packing == "complex"
+    real = replace(complex_job, protocol=CkksJob(holders=HOLDERS, packing="real"))
+    assert (complex_job.parameters(5).chunks, real.parameters(5).chunks) == (3, 5)
 
 
 def test_the_precision_holds_for_the_smallest_total_weight() -> None:
@@ -187,6 +194,7 @@ VARIANTS: list[dict[str, object]] = [
     {"tensors": (TensorSpec(name="weight", shape=(20, 10), dtype="float64"),)},
     {"tensors": (TensorSpec(name="weights", shape=(20, 10), dtype="float32"),)},
     {"protocol": CkksJob(holders=HOLDERS, preset="ckks-8192")},
+    {"protocol": CkksJob(holders=HOLDERS, packing="real")},
     {"protocol": CkksJob(holders=HOLDERS, security_bits=41)},
     {"protocol": CkksJob(holders=HOLDERS, precision=1e-3)},
     {"protocol": CkksJob(holders=HOLDERS, min_holders=5)},

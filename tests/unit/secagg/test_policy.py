@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from he import encrypt
 from secagg.errors import PolicyError
 from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
-from secagg.policy import ClientPolicy, HolderPolicy
+from secagg.policy import ENGINES, ClientPolicy, HolderPolicy
 
 HOLDERS = tuple(HolderId(f"holder-{i}") for i in range(1, 6))
 CLIENT = ClientPolicy(holders=frozenset(HOLDERS))
@@ -83,6 +84,13 @@ def test_a_group_without_one_holder_counts_as_it_is() -> None:
 def test_a_policy_leaves_two_honest_contributors(numbers: dict[str, int]) -> None:
     with pytest.raises(PolicyError, match="honest"):
         ClientPolicy(holders=frozenset(HOLDERS), **numbers)  # type: ignore[arg-type]
+
+
+def test_a_policy_knows_the_engines_that_there_are() -> None:
+    assert (ClientPolicy.engine, ENGINES) == ("numpy", encrypt.ENGINES)
+    assert [ClientPolicy(engine=engine).engine for engine in ENGINES] == [*ENGINES]
+    with pytest.raises(PolicyError, match="engine 'seal': choose one of numpy, tenseal"):
+        ClientPolicy(engine="seal")
 
 
 def test_a_negative_number_of_corrupt_clients_is_no_trick() -> None:
