@@ -6,6 +6,7 @@ The module reads no clock and no file: times and bytes come in as arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_CERTIFICATE_BYTES: Final = 8 * 1024
+_REMEMBERED: Final = 1024
+"""Certificates that are not read again, nor their CA's signature verified: what of them depends on bytes alone. Below 20 MiB."""
 _DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -42,6 +45,11 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateError(f"a certificate of {len(der)} bytes is larger than the {MAX_CERTIFICATE_BYTES} allowed")
+    return _read(der)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         tuple(certificate.extensions)
@@ -149,6 +157,7 @@ class TrustRoot:
         return f"TrustRoot({names})"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         if not isinstance(certificate.signature_hash_algorithm, SHA256):

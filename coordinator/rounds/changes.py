@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from typing import Final
 
 from coordinator.contracts import Limits
@@ -17,29 +18,58 @@ CALLS_PER_CALLER: Final = 64
 
 
 class Changes:
-    """Wakes everybody who waits whenever something changed; one bound for all who wait."""
+    """Wakes those who wait for what has become true; one bound for all who wait.
+
+    Many wait and much changes: hundreds of calls in a phase that each client's message moves on. So the conditions are looked at once
+    for all the changes of a turn of the event loop, each in its waiter's own context, and only those whose condition holds are woken.
+    """
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._waiters: dict[asyncio.Future[None], tuple[Callable[[], bool], Context]] = {}
+        self._looking = False
 
     def notify(self) -> None:
-        """Let every waiter look again."""
-        event, self._event = self._event, asyncio.Event()
-        event.set()
+        """Have every waiter's condition looked at again, soon."""
+        if self._waiters and not self._looking:
+            self._looking = True
+            next(iter(self._waiters)).get_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        for waiter, (holds, context) in self._waiters.items():
+            if not waiter.done():
+                _settle(waiter, holds, context)
 
     async def wait_until(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Return whether it holds within the time; at once when it holds already."""
-        end = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         while not holds():
-            event, left = self._event, end - asyncio.get_running_loop().time()
-            if left <= 0:
-                return False
-            try:
-                async with asyncio.timeout(left):
-                    await event.wait()
-            except TimeoutError:
+            if end <= loop.time() or not await self._woken(loop, holds, end):
                 return holds()
         return True
+
+    async def _woken(self, loop: asyncio.AbstractEventLoop, holds: Callable[[], bool], end: float) -> bool:
+        """Return whether it was true for a moment before the end."""
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters[waiter] = (holds, copy_context())
+        try:
+            async with asyncio.timeout_at(end):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            del self._waiters[waiter]
+        return True
+
+
+def _settle(waiter: asyncio.Future[None], holds: Callable[[], bool], context: Context) -> None:
+    """Wake one whose condition holds, or give it the error that looking at it raises."""
+    try:
+        if context.run(holds):
+            waiter.set_result(None)
+    except Exception as error:  # noqa: BLE001 - it is the waiter's, who raises it
+        waiter.set_exception(error)
 
 
 class WaitingRoom:

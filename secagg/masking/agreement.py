@@ -5,7 +5,7 @@ uses, rounds, rosters or pairs. The roster digest covers the public keys of ever
 keys need not be named again. Source: Bonawitz et al. 2017, section 4; DESIGN section 5.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,17 +19,38 @@ from secagg.labels import PAIR_MASK, SEED_COMMITMENT, SELF_MASK
 KEY_BYTES: Final = 32
 """Length of every key, public, private or derived, and of every seed: 256 bits."""
 
+PrivateKey: TypeAlias = bytes | X25519PrivateKey
+"""32 private bytes, or what `private_key` makes of them."""
 
-_ANY_PRIVATE: Final = bytes(range(KEY_BYTES))
 _FIELD_PRIME: Final = 2**255 - 19
+_LOW_ORDER: Final = frozenset(
+    (
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _FIELD_PRIME - 1,
+    )
+)
+"""The points of order 1, 2, 4 and 8 on Curve25519 and on its twist, all there are: Bernstein, "Curve25519", section 3."""
 
 
 def public_key(private: bytes) -> bytes:
     """Return the X25519 public key, 32 bytes, of 32 private bytes. Raises `UsageError` on another length."""
-    return _private_key(private).public_key().public_bytes_raw()
+    return private_key(private).public_key().public_bytes_raw()
 
 
-def agree(private: bytes, peer_public: bytes) -> bytes:
+def private_key(private: bytes) -> X25519PrivateKey:
+    """Return the key of 32 private bytes, for many agreements: it takes as long to make as one agreement.
+
+    Raises `UsageError` on another length.
+    """
+    if len(private) != KEY_BYTES:
+        raise UsageError(f"an X25519 private key has {KEY_BYTES} bytes, not {len(private)}")
+    return X25519PrivateKey.from_private_bytes(private)
+
+
+def agree(private: PrivateKey, peer_public: bytes) -> bytes:
     """Return the X25519 shared secret, 32 bytes: an input to `derive_key`, never a key itself.
 
     Raises:
@@ -37,7 +58,7 @@ def agree(private: bytes, peer_public: bytes) -> bytes:
             everybody would know the secret.
         UsageError: the private key has another length.
     """
-    own = _private_key(private)
+    own = private_key(private) if isinstance(private, bytes) else private
     try:
         return own.exchange(X25519PublicKey.from_public_bytes(peer_public))
     except ValueError:
@@ -47,12 +68,16 @@ def agree(private: bytes, peer_public: bytes) -> bytes:
 def verify_public_key(key: bytes) -> None:
     """Raise `MessageError` unless this is the one form of an X25519 key that secrets can be agreed with.
 
-    Points of low order give the same secret to everybody; whether a point is one does not depend on the private key, so any
-    serves to find out. Numbers from 2^255 - 19 up are second forms of others (RFC 7748, section 5).
+    Points of low order give the same secret to everybody (`agree` refuses them too, at the cost of an agreement). Numbers from
+    2^255 - 19 up are second forms of others (RFC 7748, section 5).
     """
-    if int.from_bytes(key, "little") >= _FIELD_PRIME:
+    if len(key) != KEY_BYTES:
+        raise MessageError(f"an X25519 public key has {KEY_BYTES} bytes, not {len(key)}")
+    number = int.from_bytes(key, "little")
+    if number >= _FIELD_PRIME:
         raise MessageError("an X25519 public key is not in its canonical form")
-    agree(_ANY_PRIVATE, key)
+    if number in _LOW_ORDER:
+        raise MessageError("no secret can be agreed with this X25519 public key")
 
 
 def derive_key(secret: bytes, info: Canonical) -> bytes:
@@ -61,7 +86,7 @@ def derive_key(secret: bytes, info: Canonical) -> bytes:
 
 
 def pair_mask_key(
-    private: bytes,
+    private: PrivateKey,
     peer_public: bytes,
     *,
     plan_digest: Digest,
@@ -103,12 +128,6 @@ def seed_commitment(seed: bytes, *, plan_digest: Digest, client: ClientId) -> by
     """
     _check_seed(seed)
     return Canonical(SEED_COMMITMENT).data(plan_digest).text(client).data(seed).sha256()
-
-
-def _private_key(private: bytes) -> X25519PrivateKey:
-    if len(private) != KEY_BYTES:
-        raise UsageError(f"an X25519 private key has {KEY_BYTES} bytes, not {len(private)}")
-    return X25519PrivateKey.from_private_bytes(private)
 
 
 def _hkdf(secret: bytes, info: bytes, length: int, salt: bytes | None = None) -> bytes:

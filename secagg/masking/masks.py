@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,10 +36,20 @@ class Masks:
 
     def put_on(self, values: Words, start: int) -> None:
         """Mask values number ``start`` on, uint32, in place and modulo 2^32."""
-        for key in self.added:
-            MaskStream(key).add_to(values, start)
-        for key in self.subtracted:
-            MaskStream(key).subtract_from(values, start)
+        self.onwards(start)(values)
+
+    def onwards(self, start: int) -> Callable[[Words], None]:
+        """Return what masks the values from number ``start`` on as :meth:`put_on` does, piece after piece."""
+        added = [MaskStream(key).onwards(start) for key in self.added]
+        subtracted = [MaskStream(key).onwards(start) for key in self.subtracted]
+
+        def put_on(values: Words) -> None:
+            for run in added:
+                run.add_to(values)
+            for run in subtracted:
+                run.subtract_from(values)
+
+        return put_on
 
 
 def adds(own: int, other: int) -> bool:
@@ -65,12 +75,12 @@ def masked_pieces(vector: Floats, parameters: MaskingParameters, masks: Masks, n
     Raises:
         UsageError: the vector holds what is not a number.
     """
-    noise = MaskStream(noise_key)
+    noise, put_on = MaskStream(noise_key), masks.onwards(0)
     for start, stop in pieces(parameters):
         values = quantise(
             vector[start:stop], clip=parameters.clip, value_bits=parameters.value_bits, noise=noise, start=start
         )
-        masks.put_on(values, start)
+        put_on(values)
         yield pack(_reduced(values, parameters), parameters.sum_bits)
 
 

@@ -17,8 +17,11 @@ from secagg.errors import UsageError
 
 Words = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float64]
+Fixed = npt.NDArray[np.uint64]
 
 _NOISE_BITS: Final = 32
+_BLOCK_VALUES: Final = 1 << 15
+"""Coordinates that are rounded at a time: what is in between stays in the second-level cache, at less than half the time."""
 
 
 class Noise(Protocol):
@@ -44,15 +47,28 @@ def quantise(vector: Floats, *, clip: float, value_bits: int, noise: Noise, star
     if np.isnan(vector).any():
         message = f"coordinate {start + int(np.isnan(vector).argmax())} is not a number: check the update for NaN"
         raise UsageError(message)
-    scaled = np.clip(vector, -clip, clip)
+    values = np.empty(len(vector), dtype=np.uint32)
+    scaled = np.empty(min(len(vector), _BLOCK_VALUES))
+    fixed = np.empty(len(scaled), dtype=np.uint64)
+    for begin in range(0, len(vector), _BLOCK_VALUES):
+        part = vector[begin : begin + _BLOCK_VALUES]
+        count = len(part)
+        steps = _scaled(part, clip, value_bits, scaled[:count], fixed[:count])
+        steps += noise.words(start + begin, count)
+        steps >>= np.uint64(_NOISE_BITS)
+        values[begin : begin + count] = steps
+    return values
+
+
+def _scaled(part: Floats, clip: float, value_bits: int, scaled: Floats, fixed: Fixed) -> Fixed:
+    """Return u of each coordinate with 32 bits behind the point, uint64, in ``fixed``."""
+    np.clip(part, -clip, clip, out=scaled)
     scaled += clip
     scaled /= 2 * clip
-    # Exact: at most 31 bits, shifted. The quotient is 1 or less, so that the sum below stays inside 63 bits.
+    # Exact: at most 31 bits, shifted. The quotient is 1 or less, so that the sum with the noise stays inside 63 bits.
     scaled *= ((1 << value_bits) - 1) << _NOISE_BITS
-    fixed = scaled.astype(np.uint64)
-    fixed += noise.words(start, len(vector))
-    fixed >>= np.uint64(_NOISE_BITS)
-    return fixed.astype(np.uint32)
+    np.copyto(fixed, scaled, casting="unsafe")
+    return fixed
 
 
 def dequantise_sum(total: npt.NDArray[Any], *, contributors: int, clip: float, value_bits: int) -> Floats:

@@ -15,7 +15,7 @@ from secagg.digests import Canonical
 from secagg.errors import MessageError
 from secagg.ids import ClientId, Digest
 from secagg.labels import SEALED_SHARE
-from secagg.masking.agreement import agree, derive_key
+from secagg.masking.agreement import PrivateKey, agree, derive_key
 from secagg.masking.shamir import PAIR_BYTES, SHARE_BYTES, decode_share, encode_share
 from secagg.masking.stream import Words
 
@@ -25,7 +25,7 @@ _NONCE: Final = bytes(12)
 
 
 def seal(
-    share_private: bytes,
+    share_private: PrivateKey,
     peer_public: bytes,
     plaintext: bytes,
     *,
@@ -47,7 +47,7 @@ def seal(
 
 
 def open_sealed(
-    share_private: bytes,
+    share_private: PrivateKey,
     peer_public: bytes,
     sealed: bytes,
     *,

@@ -73,17 +73,12 @@ class MaskStream:
         """Take words number `start`.. off `target`, uint32 (n,): undoes `add_to`, and raises as it does."""
         self._apply(np.subtract, target, start)
 
+    def onwards(self, start: int) -> "MaskRun":
+        """Return the stream from word number `start` on, for pieces that follow one another. Raises `UsageError` below zero."""
+        return MaskRun(self._at(start * WORD_BYTES, 0))
+
     def _apply(self, operation: np.ufunc, target: Words, start: int) -> None:
-        if target.dtype != np.uint32 or target.ndim != 1:
-            raise UsageError(f"a mask goes on a vector of uint32, not on {target.ndim} dimensions of {target.dtype}")
-        encryptor = self._at(start * WORD_BYTES, len(target))
-        # update() would allocate its answer each time, at five times the cost
-        piece = np.empty(min(len(target), _BUFFER_WORDS), dtype="<u4")
-        for begin in range(0, len(target), _BUFFER_WORDS):
-            part = target[begin : begin + _BUFFER_WORDS]
-            raw = piece[: len(part)].view(np.uint8)
-            encryptor.update_into(memoryview(_ZEROS)[: len(raw)], raw.data)
-            operation(part, piece[: len(part)], out=part)
+        MaskRun(self._at(start * WORD_BYTES, len(target))).apply(operation, target)
 
     def _at(self, start: int, count: int) -> CipherContext:
         """Encryptor that stands at byte number `start` of the keystream."""
@@ -92,5 +87,38 @@ class MaskStream:
             raise UsageError(f"a mask stream goes forwards from byte 0, not over {count} from byte {start}")
         counter = block.to_bytes(_BLOCK_BYTES, "big")
         encryptor = Cipher(algorithms.AES(self._key), modes.CTR(counter)).encryptor()
-        encryptor.update(bytes(skipped))
+        if skipped:
+            encryptor.update(bytes(skipped))
         return encryptor
+
+
+class MaskRun:
+    """A mask stream from some word on; each use goes on where the one before ended. Of one thread at a time.
+
+    To begin anew for each piece of a vector would cost a key schedule each time.
+    """
+
+    __slots__ = ("_encryptor",)
+
+    def __init__(self, encryptor: CipherContext) -> None:
+        self._encryptor = encryptor
+
+    def add_to(self, target: Words) -> None:
+        """Add the next words to `target`, uint32 (n,), in place. Raises `UsageError` on another kind of array."""
+        self.apply(np.add, target)
+
+    def subtract_from(self, target: Words) -> None:
+        """Take the next words off `target`, uint32 (n,): as `add_to`."""
+        self.apply(np.subtract, target)
+
+    def apply(self, operation: np.ufunc, target: Words) -> None:
+        """Put the next words on `target` by `operation`."""
+        if target.dtype != np.uint32 or target.ndim != 1:
+            raise UsageError(f"a mask goes on a vector of uint32, not on {target.ndim} dimensions of {target.dtype}")
+        # update() would allocate its answer each time, at five times the cost
+        piece = np.empty(min(len(target), _BUFFER_WORDS), dtype="<u4")
+        for begin in range(0, len(target), _BUFFER_WORDS):
+            part = target[begin : begin + _BUFFER_WORDS]
+            raw = piece[: len(part)].view(np.uint8)
+            self._encryptor.update_into(memoryview(_ZEROS)[: len(raw)], raw.data)
+            operation(part, piece[: len(part)], out=part)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from secagg.errors import MessageError
 from secagg.ids import ClientId, Digest
-from secagg.masking.agreement import pair_mask_key, public_key, seed_commitment, self_mask_key
+from secagg.masking.agreement import pair_mask_key, private_key, public_key, seed_commitment, self_mask_key
 from secagg.masking.decoding import fitting_shares
 from secagg.masking.masks import Masks, adds
 from secagg.masking.shamir import LIMBS, PRIME, decode_share, recover_many
@@ -247,11 +247,12 @@ def masks_in_sum(round: UnmaskedRound, secrets: Mapping[int, bytes]) -> Masks:
     ]
     subtracted: list[bytes] = []
     for lost in sorted(round.dropped):
+        mask_key = private_key(secrets[lost])
         for place in round.graph[lost].tolist():
             if place in round.survivors:
                 one, other = round.joins[place], round.joins[lost]
                 key = pair_mask_key(
-                    secrets[lost], one.mask_key, **context, one=ClientId(one.client), other=ClientId(other.client)
+                    mask_key, one.mask_key, **context, one=ClientId(one.client), other=ClientId(other.client)
                 )
                 (added if adds(place, lost) else subtracted).append(key)
     return Masks(added=tuple(added), subtracted=tuple(subtracted))

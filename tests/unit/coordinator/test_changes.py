@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from contextvars import ContextVar
 
 import pytest
 
@@ -31,6 +32,73 @@ async def test_a_change_wakes_everybody() -> None:
     open_[0] = True
     changes.notify()
     assert await asyncio.gather(*waiters) == [True] * 3
+
+
+async def test_only_those_are_woken_for_whom_something_changed() -> None:
+    """A condition is looked at once for all changes of a turn, in the context of the one who waits."""
+    changes, open_, whose = Changes(), [False], ContextVar[str]("whose")
+    seen: list[str] = []
+
+    def holds() -> bool:
+        seen.append(whose.get())
+        return open_[0]
+
+    async def waiting(name: str) -> bool:
+        whose.set(name)
+        return await changes.wait_until(holds, 20)
+
+    waiters = [asyncio.create_task(waiting(name)) for name in ("alice", "bob")]
+    await asyncio.sleep(0)
+    for _ in range(5):
+        changes.notify()
+    await asyncio.sleep(0)
+    assert seen == ["alice", "bob"] * 2
+    open_[0] = True
+    changes.notify()
+    assert await asyncio.gather(*waiters) == [True, True]
+
+
+async def test_a_condition_that_fails_is_raised_to_the_one_who_waits_for_it() -> None:
+    changes, broken = Changes(), [False]
+
+    def holds() -> bool:
+        if broken[0]:
+            raise LookupError
+        return False
+
+    failing = asyncio.create_task(changes.wait_until(holds, 20))
+    other = asyncio.create_task(changes.wait_until(lambda: broken[0], 20))
+    await asyncio.sleep(0)
+    broken[0] = True
+    changes.notify()
+    assert await other
+    with pytest.raises(LookupError):
+        await failing
+
+
+async def test_who_gave_up_is_not_looked_at_again() -> None:
+    changes = Changes()
+    cancelled = asyncio.create_task(changes.wait_until(lambda: False, 20))
+    await asyncio.sleep(0)
+    changes.notify()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert not await changes.wait_until(lambda: False, 0.01)
+    changes.notify()
+    assert await changes.wait_until(lambda: True, 0)
+
+
+async def test_what_held_for_a_moment_only_is_waited_for_again() -> None:
+    changes, moments = Changes(), iter([False, True, False, False, True, True])
+    waiter = asyncio.create_task(changes.wait_until(lambda: next(moments), 20))
+    for _ in range(4):
+        await asyncio.sleep(0)
+        changes.notify()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert await waiter
+    assert list(moments) == []
 
 
 async def test_the_room_is_bounded_and_emptied() -> None:

@@ -15,7 +15,7 @@ from secagg import labels, transcript
 from secagg.digests import Canonical
 from secagg.errors import MessageError
 from secagg.ids import ClientId
-from secagg.masking.agreement import derive_key, pair_mask_key, self_mask_key
+from secagg.masking.agreement import PrivateKey, derive_key, pair_mask_key, private_key, self_mask_key
 from secagg.masking.held_shares import HeldShares
 from secagg.masking.masks import Masks, adds
 from secagg.masking.sealing import decode_pair, encode_pair, open_sealed, seal
@@ -112,10 +112,10 @@ def _sealed(state: Sharing) -> tuple[bytes, ...]:
         points=(places + 1).astype(np.uint32),
         stream=MaskStream(_dealing_key(state)),
     )
-    joins = state.roster.joins
+    joins, share_key = state.roster.joins, private_key(secrets.share_private)
     return tuple(
         seal(
-            secrets.share_private,
+            share_key,
             joins[place].message.share_key,
             encode_pair(seed, key),
             plan_digest=state.plan.digest,
@@ -140,7 +140,9 @@ def shares_shown(state: Sharing, event: SharesShown) -> ClientStep:
     house, sharers = state.house, event.sharers
     verify_sharers(state.plan, state.policy, house, state.client, sharers)
     partners = frozenset(sharers) & frozenset(house.neighbours_of(state.client))
-    opened = {one: pair for one in sorted(partners) if (pair := _opened(state, one, event.sealed)) is not None}
+    share_key = private_key(state.secrets.share_private)
+    pairs = {one: _opened(state, share_key, one, event.sealed) for one in sorted(partners)}
+    opened = {one: pair for one, pair in pairs.items() if pair is not None}
     unopened = tuple(sorted(partners - frozenset(opened)))
     masking = Masking(
         **vars(state),
@@ -158,10 +160,10 @@ def shares_shown(state: Sharing, event: SharesShown) -> ClientStep:
     return Step(state=masking, effects=(effect,))
 
 
-def _opened(state: Sharing, sender: ClientId, sealed: Mapping[ClientId, bytes]) -> bytes | None:
+def _opened(state: Sharing, share_key: PrivateKey, sender: ClientId, sealed: Mapping[ClientId, bytes]) -> bytes | None:
     try:
         pair = open_sealed(
-            state.secrets.share_private,
+            share_key,
             state.roster.joins[state.house.places[sender]].message.share_key,
             sealed.get(sender, b""),
             plan_digest=state.plan.digest,
@@ -177,14 +179,14 @@ def _opened(state: Sharing, sender: ClientId, sealed: Mapping[ClientId, bytes]) 
 
 def _masks(state: Sharing, partners: frozenset[ClientId]) -> Masks:
     secrets, house = state.secrets, state.house
-    own = house.places[state.client]
+    own, mask_key = house.places[state.client], private_key(secrets.mask_private)
     context = {"plan_digest": state.plan.digest, "roster_digest": state.roster_digest}
     added = [self_mask_key(secrets.self_seed, **context, client=state.client)]
     subtracted: list[bytes] = []
     for other in sorted(partners):
         place = house.places[other]
         public = state.roster.joins[place].message.mask_key
-        key = pair_mask_key(secrets.mask_private, public, **context, one=state.client, other=other)
+        key = pair_mask_key(mask_key, public, **context, one=state.client, other=other)
         (added if adds(own, place) else subtracted).append(key)
     return Masks(added=tuple(added), subtracted=tuple(subtracted))
 

@@ -6,6 +6,7 @@ import pytest
 
 from secagg.errors import MessageError, UsageError
 from secagg.ids import ClientId, Digest
+from secagg.masking.agreement import _LOW_ORDER as LOW_ORDER
 from secagg.masking.agreement import agree, pair_mask_key, public_key, seed_commitment, self_mask_key, verify_public_key
 
 PLAN, ROSTER, OTHER = Digest(b"p" * 32), Digest(b"r" * 32), Digest(b"o" * 32)
@@ -56,13 +57,42 @@ def test_a_commitment_belongs_to_one_plan_and_client(changed: dict[str, Any]) ->
     assert seed_commitment(b"t" * 32, **context) != seed_commitment(SEED, **context)
 
 
-@pytest.mark.parametrize("point", [0, 1, 2**255 - 19, 2**255 - 18, 2**255 - 20])
+@pytest.mark.parametrize("point", [*sorted(LOW_ORDER), 2**255 - 19, 2**255 - 18])
 def test_points_of_low_order_are_refused(point: int) -> None:
     """With each of them every private key gives the same secret: zero."""
     with pytest.raises(MessageError):
         agree(KEYS[ALICE], point.to_bytes(32, "little"))
     with pytest.raises(MessageError):
         verify_public_key(point.to_bytes(32, "little"))
+
+
+def test_no_other_point_is_of_low_order() -> None:
+    """Doubled thrice, a point is infinity: its x is among the roots of a chain of equations, which have no more roots than these."""
+    prime, a = 2**255 - 19, 486662
+
+    def doubled(x: int) -> int | None:
+        below = 4 * x * (x * x + a * x + 1) % prime
+        return (x * x - 1) ** 2 * pow(below, -1, prime) % prime if below else None
+
+    chains = {x: doubled(x) for x in LOW_ORDER}
+    of_order_two = {x for x, double in chains.items() if double is None}
+    of_order_four = {x for x, double in chains.items() if double in of_order_two}
+    of_order_eight = {x for x, double in chains.items() if double in of_order_four}
+    # x^2 + ax + 1 = 0, the other points of order two, would take a root of a^2 - 4.
+    assert of_order_two == {0}
+    assert pow(a * a - 4, (prime - 1) // 2, prime) == prime - 1
+    # (x^2 - 1)^2 = 0 has these two roots.
+    assert of_order_four == {1, prime - 1}
+    # x(2P) = 1 is (x - 1)^4 = 4(a + 2)x^2: two quadratic equations, of which one has roots. x(2P) = -1 is (x + 1)^4 = 4(2 - a)x^2.
+    assert pow(4 * (2 - a), (prime - 1) // 2, prime) == prime - 1
+    root = pow(4 * (a + 2), (prime + 3) // 8, prime)
+    root = root if root * root % prime == 4 * (a + 2) % prime else root * pow(2, (prime - 1) // 4, prime) % prime
+    assert root * root % prime == 4 * (a + 2) % prime
+    found = [x for x in of_order_eight if any((x * x - (2 + sign * root) * x + 1) % prime == 0 for sign in (1, -1))]
+    assert len(found) == len(of_order_eight) == 2
+    squares = [pow((2 + sign * root) ** 2 - 4, (prime - 1) // 2, prime) for sign in (1, -1)]
+    assert sorted(squares) == [1, prime - 1]
+    assert len(LOW_ORDER) == 5
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

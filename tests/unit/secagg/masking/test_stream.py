@@ -98,3 +98,23 @@ def test_a_strided_part_of_a_vector_is_masked_in_place() -> None:
 
 def test_the_buffer_is_bounded() -> None:
     assert BUFFER_BYTES <= 1 << 20
+
+
+@pytest.mark.parametrize("start", [0, 3, 70_001])
+def test_a_stream_goes_on_where_a_piece_ended(start: int) -> None:
+    stream = MaskStream(bytes(range(32)))
+    pieces = (1, 5, 0, 4096, BUFFER_BYTES // 4 + 3, 2)
+    run, back = stream.onwards(start), stream.onwards(start)
+    at = start
+    for count in pieces:
+        target = np.full(count, 7, dtype=np.uint32)
+        run.add_to(target)
+        assert np.array_equal(target, stream.words(at, count) + np.uint32(7))
+        back.subtract_from(target)
+        assert (target == 7).all()
+        at += count
+
+
+def test_a_stream_goes_on_from_no_negative_word() -> None:
+    with pytest.raises(UsageError):
+        MaskStream(bytes(32)).onwards(-1)
