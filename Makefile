@@ -15,7 +15,7 @@ quietly = @quietly() { out=$$("$$@" 2>&1) || { code=$$?; printf '%s\n' "$$out"; 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint lint-style lint-types lint-imports lint-proto soak bench proto clean
+.PHONY: help setup demo test lint lint-style lint-types lint-imports lint-proto soak bench bench-report proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,15 +55,18 @@ soak: $(STAMP) ## run the long tests: full matrices, thousands of seeds (SEED=n 
 	SOAK_SEED=$$seed $(BIN)/python -m pytest --numprocesses=2 --no-header -m soak --timeout=3600 \
 		--hypothesis-profile=soak --hypothesis-seed=$$seed $(ARGS)
 
-bench: $(STAMP) ## run every benchmark in benchmarks/
+bench: $(STAMP) ## measure against peers, which it installs into .bench/; then make bench-report
 	@for script in $(wildcard benchmarks/bench_*.py); do \
 		echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit $$?; \
 	done
 
+bench-report: $(STAMP) ## draw docs/performance.md from benchmarks/results/
+	@$(BIN)/python benchmarks/make_report.py $(ARGS)
+
 proto: $(STAMP) ## generate secagg/wire/ from proto/
 	@$(BIN)/python tools/generate_proto.py
 
-clean: ## remove .venv, caches and build results
-	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .hypothesis .import_linter_cache
+clean: ## remove .venv, .bench, caches and build results
+	@rm -rf $(VENV) .bench build dist *.egg-info .coverage .coverage.* .hypothesis .import_linter_cache
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
 	@find . -type d -name __pycache__ -prune -exec rm -rf {} +

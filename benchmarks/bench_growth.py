@@ -1,0 +1,48 @@
+"""How a whole round of ours grows with the number of clients and with the length of the vector: seconds by phase, bytes, peak memory.
+
+Clients share two cores with the coordinator and the key holders, so that the seconds of n clients are the work of all of them; a deployment
+has a machine for each.
+"""
+
+from dataclasses import replace
+
+from benchmarks.bench_masking import both
+from benchmarks.bench_round import rounds
+from benchmarks.notebook import Notebook
+from benchmarks.options import options
+from benchmarks.records import Case
+
+REPETITIONS = 3
+"""At most: what is plotted are slopes."""
+FEW = 5
+LONG = 3_000_000
+VALUES = 100_000
+CLIENTS = {"masking": (5, 10, 20, 35, 50), "ckks": (3, 5, 8, 16)}
+LENGTHS = (10_000, 100_000, 1_000_000, LONG)
+QUICK: tuple[Case, ...] = ({"protocol": "masking", "clients": FEW, "values": 2000},)
+
+
+def cases() -> tuple[Case, ...]:
+    """By clients, and by length; what belongs to both, once."""
+    by_clients = [(name, clients, VALUES) for name, numbers in CLIENTS.items() for clients in numbers]
+    by_length = [(name, FEW, values) for name in CLIENTS for values in LENGTHS]
+    every = dict.fromkeys((*by_clients, *by_length))
+    return tuple({"protocol": name, "clients": clients, "values": values} for name, clients, values in every)
+
+
+def main() -> None:
+    asked = options(__doc__)
+    asked = replace(asked, repetitions=min(asked.repetitions, REPETITIONS))
+    notebook = Notebook("growth", "A whole round by the number of clients and by the length of the vector", asked)
+    ours, _ = both(notebook, replace(asked, peers=False), "round")
+    for case in QUICK if asked.quick else cases():
+        # The longest rounds take long, and need no warming up.
+        long = case["values"] >= LONG
+        rounds(
+            notebook, replace(asked, repetitions=1 if long else asked.repetitions), case, ours, warmups=0 if long else 1
+        )
+    notebook.write()
+
+
+if __name__ == "__main__":
+    main()

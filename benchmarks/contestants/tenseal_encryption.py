@@ -1,0 +1,55 @@
+"""TenSEAL as it comes, at NVFlare's parameters, with a public key: encrypt, and serialise."""
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import tenseal
+
+from benchmarks.stage import Prepare, Run, serve
+
+NOTE = "N = 8192, [60, 40, 40] bits, scale 2^40, public key"
+CHECKED_VALUES = 10_000
+MOST_ERROR = 1e-4
+
+
+def contexts() -> tuple[Any, Any]:
+    """One with the secret key, and one without."""
+    secret = tenseal.context(tenseal.SCHEME_TYPE.CKKS, poly_modulus_degree=8192, coeff_mod_bit_sizes=[60, 40, 40])
+    secret.global_scale = 2**40
+    return secret, tenseal.context_from(secret.serialize(save_secret_key=False))
+
+
+def vector_of(values: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, values).astype(np.float32)
+
+
+def check(secret: Any, public: Any) -> None:
+    vector = vector_of(CHECKED_VALUES)
+    sent = tenseal.ckks_vector(public, vector).serialize()
+    opened = tenseal.ckks_vector_from(secret, sent).decrypt()
+    assert np.abs(np.array(opened) - vector).max() < MOST_ERROR
+
+
+def encrypt(case: dict[str, Any]) -> Run:
+    secret, public = contexts()
+    check(secret, public)
+    vector = vector_of(case["values"])
+
+    def run() -> dict[str, Any]:
+        start = time.perf_counter()
+        encrypted = tenseal.ckks_vector(public, vector)
+        middle = time.perf_counter()
+        data = encrypted.serialize()
+        end = time.perf_counter()
+        phases = {"encrypt": middle - start, "serialise": end - middle}
+        return {"seconds": end - start, "bytes": len(data), "phases": phases, "note": NOTE}
+
+    return run
+
+
+WORKS: dict[str, Prepare] = {"encrypt": encrypt}
+
+if __name__ == "__main__":
+    serve(WORKS, lambda: {name: version(name) for name in ("tenseal", "numpy")})
