@@ -1,161 +1,297 @@
-"""``secagg plan``: what a protocol's numbers come to, before a job asks for them. Needs no service and no certificate."""
+"""``secagg plan``: what a round will cost, before a job asks for it. Needs no service and no certificate."""
 
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Annotated, Any
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from secagg.cli.errors import friendly_errors
+from secagg.cli.errors import FAILED_EXIT_CODE, friendly_errors, show_error
 from secagg.cli.operator_access import AsJson
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from secagg.planning.calibration import Calibration
+    from secagg.planning.forecast import Ckks, Forecast
+    from secagg.planning.question import Question
 
-    from secagg.masking.parameters import MaskingParameters
-    from secagg.masking.planner import Numbers
+app = typer.Typer(no_args_is_help=True, help="Work out what a round costs before a job asks for it.")
 
-app = typer.Typer(no_args_is_help=True, help="Work out a protocol's numbers before a job asks for them.")
+DEFAULT_DTYPE: Final = "float32"
+BUSY: Final = 1.7
+"""Seconds on the wall for each of this process's, from which on others had the cores."""
+_GIBIBYTE: Final = 1024**3
 
-
-@app.callback()
-def plan() -> None:
-    """Keep `plan` a group while it holds one command."""
+Clients = Annotated[int, typer.Option(min=2, help="Clients in the frozen roster.")]
+Values = Annotated[int, typer.Option(min=1, help="Coordinates of an update; the weight is one more.")]
+Corrupt = Annotated[float, typer.Option(help="Fraction of clients that may work with the coordinator.")]
+Dropout = Annotated[float, typer.Option(help="Fraction of clients that may vanish, at any moment.")]
+Least = Annotated[
+    int | None, typer.Option(min=2, help="Fewest clients in a sum. Without: as many as must confirm anyway.")
+]
+ValueBits = Annotated[int | None, typer.Option(help="Bits of one quantised coordinate, 1 to 31. Without: 20.")]
+Uplink = Annotated[float | None, typer.Option(metavar="MBIT", help="Megabits a second that a client sends.")]
+Precision = Annotated[
+    float | None,
+    typer.Option(help="Largest error of a coordinate of the mean, in units of clip. Not reached: an error."),
+]
+Clip = Annotated[float, typer.Option(help="Bound of each coordinate of an update.")]
+Uploading = Annotated[float, typer.Option(help="Deadline of the phase in which clients upload, in seconds.")]
+Dtype = Annotated[str, typer.Option(help="Of the update's arrays, and so of the mean: float16, float32 or float64.")]
+Memory = Annotated[
+    float | None, typer.Option(metavar="GIB", help="Memory of the coordinator's machine. Without: this one's.")
+]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", help="File of `secagg plan calibrate`. Without: the one in the cache.")
+]
+Holders = Annotated[int, typer.Option(help="Key holders, 3 to 9.")]
+Threshold = Annotated[int, typer.Option(help="Key holders that open a sum.")]
+Preset = Annotated[str, typer.Option(help="Ring of CKKS: ckks-4096, or ckks-8192 for more precision.")]
+Packing = Annotated[str | None, typer.Option(help="Values in a slot: real has one, complex two. Without: a job's.")]
 
 
 @app.command()
 @friendly_errors
-def masking(
-    clients: Annotated[int, typer.Option(min=2, help="Clients in the frozen roster.")],
-    values: Annotated[int, typer.Option(min=1, help="Coordinates of an update; the weight is one more.")],
-    corrupt: Annotated[float, typer.Option(help="Fraction of clients that may work with the coordinator.")] = 0.05,
-    dropout: Annotated[float, typer.Option(help="Fraction of clients that may vanish, at any moment.")] = 0.1,
-    min_contributors: Annotated[
-        int | None, typer.Option(min=2, help="Fewest clients in a sum. Without: as many as must confirm anyway.")
-    ] = None,
-    value_bits: Annotated[
-        int | None, typer.Option(help="Bits of one quantised coordinate, 1 to 31. Without: 20.")
-    ] = None,
+def ckks(  # noqa: PLR0913, PLR0917 - one for each option
+    clients: Clients,
+    values: Values,
+    corrupt: Corrupt = 0.05,
+    dropout: Dropout = 0.1,
+    min_contributors: Least = None,
+    holders: Holders = 5,
+    threshold: Threshold = 3,
+    preset: Preset = "ckks-4096",
+    packing: Packing = None,
+    clip: Clip = 1.0,
+    precision: Precision = None,
+    uplink: Uplink = None,
+    uploading_seconds: Uploading = 600.0,
+    dtype: Dtype = DEFAULT_DTYPE,
+    memory: Memory = None,
+    calibration: CalibrationFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the neighbours, thresholds, bits and bytes of a masking round, and that no sum overflows."""
-    from secagg.masking.parameters import DEFAULT_VALUE_BITS, MaskingParameters
-    from secagg.masking.planner import plan_numbers, verify_numbers
+    """Show bytes, seconds, memory, error and smudging of a ckks round, and which limit comes first."""
+    from secagg.cli.plan_tables import ckks_table
+    from secagg.planning.figures import ckks_figures, with_calibration
 
-    least = _least(clients, corrupt, dropout) if min_contributors is None else min_contributors
-    numbers = plan_numbers(clients, corrupt_fraction=corrupt, dropout_fraction=dropout, min_contributors=least)
-    verify_numbers(numbers, corrupt_fraction=corrupt, min_contributors=least)
-    parameters = MaskingParameters(
-        values=values + 1,
-        max_clients=clients,
-        clip=1.0,
-        value_bits=DEFAULT_VALUE_BITS if value_bits is None else value_bits,
+    question = _question(
+        clients=clients,
+        values=values,
+        corrupt=corrupt,
+        dropout=dropout,
+        min_contributors=min_contributors,
+        clip=clip,
+        precision=precision,
+        uplink_mbit=uplink,
+        uploading_seconds=uploading_seconds,
+        dtype=dtype,
     )
-    figures = _figures(numbers, parameters, least)
+    source = _Source(calibration, memory)
+    forecast = source.ckks(question, _setup(holders, threshold, preset, packing))
+    figures = with_calibration(ckks_figures(question, forecast), source.path, source.calibration)
+    _show(figures, ckks_table, as_json=as_json)
+    _refuse_what_does_not_fit(forecast)
+
+
+@app.command()
+@friendly_errors
+def masking(  # noqa: PLR0913, PLR0917 - one for each option
+    clients: Clients,
+    values: Values,
+    corrupt: Corrupt = 0.05,
+    dropout: Dropout = 0.1,
+    min_contributors: Least = None,
+    value_bits: ValueBits = None,
+    clip: Clip = 1.0,
+    precision: Precision = None,
+    uplink: Uplink = None,
+    uploading_seconds: Uploading = 600.0,
+    dtype: Dtype = DEFAULT_DTYPE,
+    memory: Memory = None,
+    calibration: CalibrationFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the neighbours, thresholds, bits, bytes, seconds and memory of a masking round, and that no sum overflows."""
+    from secagg.cli.plan_tables import masking_table
+    from secagg.planning.figures import masking_figures, with_calibration
+
+    question = _question(
+        clients=clients,
+        values=values,
+        corrupt=corrupt,
+        dropout=dropout,
+        min_contributors=min_contributors,
+        clip=clip,
+        precision=precision,
+        uplink_mbit=uplink,
+        uploading_seconds=uploading_seconds,
+        dtype=dtype,
+    )
+    source = _Source(calibration, memory)
+    forecast = source.masking(question, value_bits)
+    figures = with_calibration(masking_figures(question, forecast), source.path, source.calibration)
+    _show(figures, masking_table, as_json=as_json)
+    _refuse_what_does_not_fit(forecast)
+
+
+@app.command()
+@friendly_errors
+def compare(  # noqa: PLR0913, PLR0917 - one for each option
+    clients: Clients,
+    values: Values,
+    corrupt: Corrupt = 0.05,
+    dropout: Dropout = 0.1,
+    min_contributors: Least = None,
+    holders: Holders = 5,
+    threshold: Threshold = 3,
+    preset: Preset = "ckks-4096",
+    packing: Packing = None,
+    value_bits: ValueBits = None,
+    clip: Clip = 1.0,
+    precision: Precision = None,
+    uplink: Uplink = None,
+    uploading_seconds: Uploading = 600.0,
+    dtype: Dtype = DEFAULT_DTYPE,
+    memory: Memory = None,
+    clients_leave: Annotated[
+        bool, typer.Option("--clients-leave", help="Clients cannot stay online until the round ends.")
+    ] = False,
+    calibration: CalibrationFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show both protocols side by side, and recommend one with the reason."""
+    from secagg.cli.plan_tables import choice_table
+    from secagg.errors import PlanError
+    from secagg.planning.choice import attempt, choose
+    from secagg.planning.figures import choice_figures, with_calibration
+
+    question = _question(
+        clients=clients,
+        values=values,
+        corrupt=corrupt,
+        dropout=dropout,
+        min_contributors=min_contributors,
+        clip=clip,
+        precision=precision,
+        uplink_mbit=uplink,
+        uploading_seconds=uploading_seconds,
+        dtype=dtype,
+    )
+    source, setup = _Source(calibration, memory), _setup(holders, threshold, preset, packing)
+    found = {
+        "ckks": attempt(lambda: source.ckks(question, setup)),
+        "masking": attempt(lambda: source.masking(question, value_bits)),
+    }
+    choice = choose(found, clients_leave=clients_leave)
+    if not choice.forecasts:
+        raise PlanError(choice.reason)
+    figures = with_calibration(choice_figures(question, choice), source.path, source.calibration)
+    _show(figures, choice_table, as_json=as_json)
+    if choice.recommended is None:
+        _fail(choice.reason)
+
+
+@app.command()
+@friendly_errors
+def calibrate(calibration: CalibrationFile = None, as_json: AsJson = False) -> None:
+    """Measure in some ten seconds what this machine takes for each piece of work, and keep it for the other commands."""
+    from dataclasses import asdict
+
+    # Before numpy is loaded. The product's own threads work side by side: more of BLAS in each of them only get in one another's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from secagg.planning.calibration import default_path, prepare_directory, save
+    from secagg.planning.measuring import measure
+
+    path = default_path() if calibration is None else calibration
+    prepare_directory(path)
+    begun, spent = time.perf_counter(), time.process_time()
+    measured = measure(path.parent, lambda what: typer.echo(f"measuring {what}", err=True))
+    if time.perf_counter() - begun > BUSY * (time.process_time() - spent):
+        typer.echo("this machine was busy: seconds may be too long, so calibrate again when it is quiet", err=True)
+    save(measured, path)
+    if as_json:
+        typer.echo(json.dumps({"calibration": str(path), **asdict(measured)}, indent=2, default=str))
+    else:
+        typer.echo(f"measured on {measured.machine.cpu}, {measured.machine.cores} cores; kept in {path}")
+
+
+class _Source:
+    """Where seconds and the coordinator's memory come from."""
+
+    def __init__(self, calibration: Path | None, memory_gib: float | None) -> None:
+        from secagg.plan_checks import require_positive
+        from secagg.planning.calibration import default_path, load
+
+        self.path = default_path() if calibration is None else calibration
+        self.calibration: Calibration | None = load(self.path)
+        if calibration is not None and self.calibration is None:
+            _refuse_missing(self.path)
+        if memory_gib is not None:
+            require_positive(memory_gib, "memory")
+        self._memory = _memory_here() if memory_gib is None else int(memory_gib * _GIBIBYTE)
+
+    def ckks(self, question: Question, setup: Ckks) -> Forecast:
+        from secagg.planning.forecast import forecast_ckks
+
+        return forecast_ckks(question, setup, calibration=self.calibration, memory_there=self._memory)
+
+    def masking(self, question: Question, value_bits: int | None) -> Forecast:
+        from secagg.masking.parameters import DEFAULT_VALUE_BITS
+        from secagg.planning.forecast import forecast_masking
+
+        bits = DEFAULT_VALUE_BITS if value_bits is None else value_bits
+        return forecast_masking(question, value_bits=bits, calibration=self.calibration, memory_there=self._memory)
+
+
+def _question(**given: Any) -> Question:
+    from secagg.planning.question import Question
+
+    return Question(**given)
+
+
+def _setup(holders: int, threshold: int, preset: str, packing: str | None) -> Ckks:
+    from secagg.plan import CkksJob
+    from secagg.planning.forecast import Ckks
+
+    return Ckks(
+        holders=holders, threshold=threshold, preset=preset, packing=CkksJob.packing if packing is None else packing
+    )
+
+
+def _memory_here() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _refuse_missing(path: Path) -> None:
+    from secagg.errors import ConfigError
+
+    raise ConfigError(
+        f"there is no calibration {path}", next_step="Make it: `secagg plan calibrate --calibration FILE`"
+    )
+
+
+def _show(figures: dict[str, Any], table: Callable[[dict[str, Any]], Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
         return
     from rich.console import Console
 
-    Console().print(_table(figures))
+    Console().print(table(figures))
 
 
-def _least(clients: int, corrupt: float, dropout: float) -> int:
-    """As many as have to confirm anyway, and never more than are left."""
-    from secagg.masking.planner import corrupt_count, dropped_count, quorum_of
-
-    return min(clients - dropped_count(clients, dropout, 0), quorum_of(clients, corrupt_count(clients, corrupt)))
+def _refuse_what_does_not_fit(forecast: Forecast) -> None:
+    if not forecast.first_limit.holds:
+        _fail(forecast.first_limit.sentence, forecast.first_limit.advice)
 
 
-def _figures(numbers: Numbers, parameters: MaskingParameters, min_contributors: int) -> dict[str, Any]:
-    from secagg.masking.planner import AVAILABILITY_BITS, SPLIT_BITS, availability_tail, split_tail
+def _fail(reason: str, advice: str | None = None) -> None:
+    """Say why the plan that was shown does not hold, and end as a refused one does."""
+    from secagg.errors import PlanError
 
-    ring = not numbers.complete
-    return {
-        "clients": numbers.clients,
-        "corrupt": numbers.corrupt,
-        "dropped": numbers.dropped,
-        "min_contributors": min_contributors,
-        "graph": "ring" if ring else "complete",
-        "neighbours": numbers.neighbours,
-        "threshold": numbers.threshold,
-        "quorum": numbers.quorum,
-        # 0, in a complete graph or when too few are corrupt, has no logarithm: null.
-        "split_tail_log2": _log2(split_tail(numbers)),
-        "split_tail_log2_allowed": -SPLIT_BITS,
-        "availability_tail_log2": _log2(availability_tail(numbers)),
-        "availability_tail_log2_allowed": -AVAILABILITY_BITS,
-        "values": parameters.values - 1,
-        "value_bits": parameters.value_bits,
-        "bits_per_value": parameters.sum_bits,
-        "bytes_per_value": parameters.bytes_per_value,
-        "bytes_up": _bytes_up(numbers.neighbours, parameters),
-        "mean_error_of_clip": parameters.mean_error(min_contributors),
-        "proof": parameters.proof(),
-    }
-
-
-def _bytes_up(neighbours: int, parameters: MaskingParameters) -> dict[str, int]:
-    """What one client sends at most, by what it is for."""
-    from secagg.masking.agreement import KEY_BYTES
-    from secagg.masking.shamir import SEALED_PAIR_BYTES, SHARE_BYTES
-
-    parts = {
-        # Two public keys and the commitment to a seed, a SHA-256.
-        "keys": 3 * KEY_BYTES,
-        "sealed_shares": neighbours * SEALED_PAIR_BYTES,
-        "vector": parameters.vector_bytes,
-        "revealed_shares": neighbours * SHARE_BYTES,
-    }
-    return parts | {"total": sum(parts.values())}
-
-
-def _log2(probability: Any) -> float | None:
-    from secagg.masking.tails import log2_of
-
-    exponent = log2_of(probability)
-    return exponent if math.isfinite(exponent) else None
-
-
-def _table(figures: dict[str, Any]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    up = figures["bytes_up"]
-    table = Table(title="A round of masking", show_header=False)
-    for name, value in (
-        ("Clients n", f"{figures['clients']:,}, at least {figures['min_contributors']:,} in a sum"),
-        ("Corrupt C", f"{figures['corrupt']:,}"),
-        ("Drop-outs D", f"{figures['dropped']:,}"),
-        ("Neighbours k", f"{figures['neighbours']:,}{'' if figures['graph'] == 'ring' else ', everyone'}"),
-        ("Threshold t", f"{figures['threshold']:,} shares give a secret back"),
-        ("Quorum q", f"{figures['quorum']:,} clients sign the same survivors"),
-        ("Betrayal", _chance(figures, "split_tail")),
-        ("Outage", _chance(figures, "availability_tail")),
-        ("Bits per value", f"{figures['bits_per_value']}, of which {figures['value_bits']} are one client's"),
-        ("Bytes per value", f"{figures['bytes_per_value']:g}"),
-        (
-            "Bytes up per client",
-            f"{up['total']:,}: vector of {figures['values']:,} values and the weight {up['vector']:,}",
-        ),
-        (
-            "",
-            f"+ keys {up['keys']:,} + shares, sealed {up['sealed_shares']:,} + shares, revealed {up['revealed_shares']:,}",
-        ),
-        ("", "not counted: signatures, names, framing, TLS"),
-        (
-            "Error of a mean",
-            f"below {figures['mean_error_of_clip']:.1e} of clip, for the fewest contributors at full weight",
-        ),
-        ("No overflow", figures["proof"]),
-    ):
-        table.add_row(name, Text(value))
-    return table
-
-
-def _chance(figures: dict[str, Any], tail: str) -> str:
-    exponent = figures[f"{tail}_log2"]
-    chance = "impossible" if exponent is None else f"chance below 2^{math.ceil(exponent * 10) / 10:.1f}"
-    return f"{chance} (2^{figures[f'{tail}_log2_allowed']} is allowed)"
+    show_error(PlanError(reason, next_step=advice))
+    raise typer.Exit(FAILED_EXIT_CODE)

@@ -1,0 +1,65 @@
+"""Which protocol is recommended, and why."""
+
+from __future__ import annotations
+
+from secagg.errors import PlanError
+from secagg.planning.choice import attempt, choose
+from secagg.planning.forecast import Ckks, Forecast, forecast_ckks, forecast_masking
+from secagg.planning.question import Question
+
+FITS = Question(clients=50, values=10_000)
+REFUSED = PlanError("raise value_bits")
+
+
+def both(question: Question, memory: int | None = None) -> dict[str, Forecast | PlanError]:
+    return {
+        "ckks": attempt(lambda: forecast_ckks(question, Ckks(), memory_there=memory)),
+        "masking": attempt(lambda: forecast_masking(question, memory_there=memory)),
+    }
+
+
+def test_masking_where_both_fit() -> None:
+    choice = choose(both(FITS), clients_leave=False)
+    assert choice.recommended == "masking"
+    assert choice.refusals == {}
+    assert "no third parties" in choice.reason
+    assert "stay online" in choice.reason
+
+
+def test_ckks_where_clients_leave() -> None:
+    choice = choose(both(FITS), clients_leave=True)
+    assert choice.recommended == "ckks"
+    assert "key holders in different hands" in choice.reason
+    assert "malformed" in choice.reason
+    assert "stay online until the round ends" in choice.refusals["masking"]
+    assert set(choice.forecasts) == {"ckks", "masking"}
+
+
+def test_the_only_one_that_can_be_planned_with_what_is_wrong_with_the_other() -> None:
+    few = both(Question(clients=3, values=100, min_contributors=2))
+    choice = choose(few, clients_leave=False)
+    assert choice.recommended == "ckks"
+    assert "masking does not fit: " in choice.reason
+    assert "raise min_contributors to 3" in choice.refusals["masking"]
+    precise = both(Question(clients=100, values=10**6, precision=1e-5))
+    assert choose(precise, clients_leave=False).recommended == "masking"
+    leaving = choose(precise, clients_leave=True)
+    assert leaving.recommended is None, "neither: what would do has to be changed"
+    assert "use preset 'ckks-8192'" in leaving.reason
+
+
+def test_one_that_does_not_stay_within_a_limit_is_shown_and_not_recommended() -> None:
+    slow = Question(clients=50, values=1_000_000, uplink_mbit=1.0, uploading_seconds=60.0)
+    choice = choose(both(slow), clients_leave=False)
+    assert choice.recommended == "masking"
+    assert "raise uploading_seconds or uplink" in choice.refusals["ckks"]
+    assert set(choice.forecasts) == {"ckks", "masking"}
+
+
+def test_neither() -> None:
+    choice = choose({"ckks": REFUSED, "masking": REFUSED}, clients_leave=False)
+    assert choice.recommended is None
+    assert choice.reason == "ckks does not fit: raise value_bits; masking does not fit: raise value_bits"
+    cramped = choose(both(FITS, memory=1), clients_leave=False)
+    assert cramped.recommended is None
+    assert set(cramped.forecasts) == {"ckks", "masking"}
