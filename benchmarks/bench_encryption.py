@@ -16,8 +16,9 @@ LIMIT_SECONDS = 120.0
 
 
 def variants(ours: Contestant) -> list[Contestant]:
-    """Ours with real packing, and with TenSEAL as the engine."""
+    """Ours with two values in each slot and with one, and with TenSEAL as the engine."""
     return [
+        replace(ours, name="sumveil, complex packing", env={"SUMVEIL_PACKING": "complex"}),
         replace(ours, name="sumveil, real packing", env={"SUMVEIL_PACKING": "real"}),
         replace(ours, name="sumveil, TenSEAL engine", env={"SUMVEIL_ENGINE": "tenseal"}),
     ]

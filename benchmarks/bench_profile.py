@@ -13,6 +13,7 @@ from benchmarks.arena import ours, race
 from benchmarks.notebook import Notebook
 from benchmarks.options import options
 from benchmarks.records import Measurement
+from secagg.plan import CkksJob
 
 SCRIPT = Path(__file__).parent / "contestants" / "sumveil_profile.py"
 LATTICE = ("client encryption", "coordinator's addition", "partial decryption", "recovery")
@@ -24,7 +25,7 @@ MESSAGE_BYTES = 1 << 20
 def case_of(path: str, *, quick: bool) -> Mapping[str, Any]:
     values = 10_000 if quick else 1_000_000
     if path in LATTICE:
-        return {"values": values, "packing": "complex"}
+        return {"values": values, "packing": CkksJob.packing}
     people = {"clients": 10, "shares": 9, "threshold": 6} if quick else {"clients": 100, "shares": 31, "threshold": 17}
     dropped = {} if path == "masking client" else {"dropped": 1 if quick else 30}
     return people | {"values": values} | dropped

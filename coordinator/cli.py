@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.errors import friendly_errors
+from secagg.cli.loading import without_collecting
 
 app = typer.Typer(
     no_args_is_help=True, help="Run the coordinator: it adds up what it cannot read, and never sees an update."
@@ -34,9 +35,10 @@ def serve(
     import asyncio
     import os
 
-    from coordinator.config import load_coordinator_settings
-    from coordinator.server import serve as run
-    from secagg import logs
+    with without_collecting():
+        from coordinator.config import load_coordinator_settings
+        from coordinator.server import serve as run
+        from secagg import logs
 
     settings = load_coordinator_settings(config)
     logs.configure(form=settings.log.format, level=settings.log.level)

@@ -4,15 +4,16 @@ Source: docs/protocol.md, section "Parameters" (DESIGN 4.1).
 """
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from he.errors import ParameterError
+from he.moduli import LARGEST_PRESET
 
 if TYPE_CHECKING:
     from he.parameters import Parameters
 
-PACKINGS: Final = ("real", "complex")
-"""How values fill slots: one in the real part of each, or two, in real and imaginary part."""
+PACKINGS: Final = ("coefficients", "complex", "real")
+"""Where values stand: one in each coefficient, or two or one in each slot (in real and imaginary part)."""
 
 MAX_SMUDGING_WORD_BITS: Final = 94
 """Two limbs hold the sum of four words of this width exactly."""
@@ -22,17 +23,18 @@ MAX_VALUES: Final = 1 << 31
 HOLDER_RANGE: Final = (3, 9)
 
 _BUDGET_SHARE: Final = 7 / 8  # of Q/2: the rest makes a random polynomial recognisable
-_SCALE_STEPS: Final = {"real": 1, "complex": 16}
+_SCALE_STEPS: Final = {"coefficients": 1, "complex": 16, "real": 1}
 """Scales from one power of two to the next: complex packing would lose up to half of its precision at one step."""
 
 
 def largest_scale(draft: "Parameters") -> float:
     """Return the largest scale on the packing's steps that leaves room for all clients, and that SEAL encodes."""
     room = _BUDGET_SHARE * draft.data_modulus / 2 - draft.noise_tail
-    signal = draft.max_clients * draft.slot_bound
-    if room < signal:
+    signal = draft.max_clients * draft.entry_bound
+    scale = min(_step_below(room / signal, draft.packing), _largest_encodable_scale(draft)) if room > 0 else 0.0
+    if scale < 1:
         _refuse_room(draft)
-    return min(_step_below(room / signal, draft.packing), _largest_encodable_scale(draft))
+    return scale
 
 
 def _step_below(number: float, packing: str) -> float:
@@ -46,15 +48,15 @@ def _largest_encodable_scale(parameters: "Parameters") -> float:
     """SEAL encodes neither scales nor coefficients of as many bits as Q, sign included."""
     bits = parameters.data_modulus.bit_length() - 2
     rounding_slack = 1 - 2.0**-30
-    return min(2.0**bits, _step_below(2.0**bits / parameters.slot_bound * rounding_slack, parameters.packing))
+    return min(2.0**bits, _step_below(2.0**bits / parameters.entry_bound * rounding_slack, parameters.packing))
 
 
-def _refuse_room(parameters: "Parameters") -> None:
+def _refuse_room(parameters: "Parameters") -> NoReturn:
+    larger = "" if parameters.name == LARGEST_PRESET else f", or take {LARGEST_PRESET}"
     raise ParameterError(
         f"{parameters.name} has no room for {parameters.max_clients} clients of clip"
         f" {parameters.clip:g} with {parameters.values} values and smudging of"
-        f" {parameters.security_bits} bits: lower max_clients, clip or values,"
-        " or take ckks-8192"
+        f" {parameters.security_bits} bits: lower max_clients, clip or values{larger}"
     )
 
 
@@ -64,7 +66,9 @@ def check_room(parameters: "Parameters") -> None:
         raise ParameterError(f"scale {parameters.scale!r} does not fit below the data modulus")
     steps = _SCALE_STEPS[parameters.packing]
     if _step_below(parameters.scale, parameters.packing) != parameters.scale:
-        raise ParameterError(f"scale {parameters.scale!r} is not on one of {steps} steps from a power of two to the next")
+        raise ParameterError(
+            f"scale {parameters.scale!r} is not on one of {steps} steps from a power of two to the next"
+        )
     if parameters.coefficient_bound > _BUDGET_SHARE * parameters.data_modulus / 2:
         _refuse_room(parameters)
 

@@ -57,7 +57,10 @@ class Ciphertext:
         return cls(parameters, c0, c1)
 
     def to_tenseal(self) -> bytes:
-        """Serialise as a `CKKSVector` that `tenseal.ckks_vector_from` loads."""
+        """Serialise as a `CKKSVector` that `tenseal.ckks_vector_from` loads.
+
+        Of values in coefficients TenSEAL adds and decrypts vectors, but what it decodes, slots, has no meaning.
+        """
         chunks = tuple(chunk_to_seal(self.parameters, c0, c1) for c0, c1 in zip(self.c0, self.c1, strict=True))
         sizes = _chunk_sizes(self.parameters)
         return write_vector(VectorBytes(sizes=sizes, ciphertexts=chunks, scale=self.parameters.scale))
@@ -151,7 +154,9 @@ def _chunk_shape(parameters: Parameters) -> tuple[int, int]:
 
 
 def _chunk_sizes(parameters: Parameters) -> tuple[int, ...]:
-    """Slots in use of each chunk: TenSEAL's notion of a vector's sizes."""
+    """Slots in use of each chunk: TenSEAL's notion of a vector's sizes. A value in a coefficient shows in all slots."""
+    if parameters.packing == "coefficients":
+        return (parameters.slots,) * parameters.chunks
     full = parameters.chunks - 1
     rest = parameters.values - full * parameters.chunk_values
     values_per_slot = parameters.chunk_values // parameters.slots

@@ -1,4 +1,4 @@
-"""From opened residues to numbers: CRT composition and CKKS's canonical embedding.
+"""From opened residues to numbers: CRT composition, and values in coefficients or, by CKKS's canonical embedding, in slots.
 
 Slot i is the polynomial's value at zeta^(3^i), zeta = exp(i·pi/N): SEAL's order of slots.
 Source: docs/protocol.md, section 7.1; Cheon et al. 2017, section 3.2.
@@ -30,8 +30,16 @@ def coefficients(parameters: Parameters, opened: Residues) -> Floats:
     return out
 
 
+def decode(parameters: Parameters, coefficients: Floats) -> Floats:
+    """Values float64 (k, chunk_values), in the units of the vector, of coefficients (k, N)."""
+    if parameters.packing == "coefficients":
+        # a power of two: nothing is rounded
+        return coefficients / parameters.scale
+    return slots(parameters, coefficients)
+
+
 def slots(parameters: Parameters, coefficients: Floats) -> Floats:
-    """Values float64 (k, chunk_values), in the units of the vector, of coefficients (k, N).
+    """Values of a slot packing, float64 (k, chunk_values), of coefficients (k, N).
 
     Real packing reads the real part of every slot; complex packing the real part of slot j as
     value 2j and its imaginary part as value 2j + 1.
@@ -54,8 +62,8 @@ def slots(parameters: Parameters, coefficients: Floats) -> Floats:
     return out
 
 
-def encode(parameters: Parameters, values: Floats) -> Floats:
-    """Coefficients float64 (k, N), scaled but not rounded, of values (k, chunk_values); see `slots`."""
+def embed(parameters: Parameters, values: Floats) -> Floats:
+    """Coefficients float64 (k, N), scaled but not rounded, of values (k, chunk_values) in slots; see `slots`."""
     embedding = _embedding(parameters.degree)
     if parameters.packing == "complex":
         points = np.take(values.view(np.complex128), embedding.slot_of_point, axis=-1)

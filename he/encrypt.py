@@ -5,7 +5,8 @@ Source: docs/protocol.md, section 7.2; docs/adr/0014-our-own-encryptor.md.
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol
+from mmap import mmap
+from typing import Any, Final, NoReturn, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,8 @@ class Encryptor:
     """Encrypts one vector of `parameters.values` entries within the clip bound, every block once.
 
     All randomness of our own engine comes from the seed: with a second vector under it, the
-    difference of the two would lie open. TenSEAL draws its own and does not use the seed.
+    difference of the two would lie open. So an encryptor is neither copied nor pickled, and what a
+    forked process has encrypted is spent in all. TenSEAL draws its own and does not use the seed.
     """
 
     def __init__(self, public_key: PublicKey, *, engine: str = "numpy", seed: bytes) -> None:
@@ -54,6 +56,14 @@ class Encryptor:
         self._engine = _engine(engine, public_key)
         self._seed = seed
         self._fresh = set(range(self.blocks))
+        # anonymous memory that processes forked from this one share: a byte for each block
+        self._spent = mmap(-1, self.blocks)
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        """Refuse `copy`, `deepcopy` and `pickle`."""
+        raise TypeError(
+            "an encryptor is not copied: a second vector under its seed would show the difference of the two"
+        )
 
     @property
     def blocks(self) -> int:
@@ -121,7 +131,15 @@ class Encryptor:
                 # one step for the interpreter: of two threads, one finds the block
                 self._fresh.remove(index)
             except KeyError:
-                raise HEError("this encryptor has encrypted its vector: every vector takes a fresh seed") from None
+                self._refuse()
+            # two processes at the very same moment miss each other: a guard against mistakes, for nothing of ours forks
+            if self._spent[index]:
+                self._refuse()
+            self._spent[index] = 1
+
+    @staticmethod
+    def _refuse() -> NoReturn:
+        raise HEError("this encryptor has encrypted its vector: every vector takes a fresh seed") from None
 
     def _verify_shape(self, vector: npt.NDArray[Any]) -> None:
         if vector.dtype.kind not in "fiu":
@@ -131,8 +149,8 @@ class Encryptor:
 
     def _verify_range(self, entries: npt.NDArray[Any]) -> None:
         bound = self.parameters.clip * _CLIP_SLACK
-        # NaN fails both comparisons
-        if not (entries.max() <= bound and entries.min() >= -bound):
+        # as Python's floats: numpy would round the bound to the type of the entries; NaN fails both comparisons
+        if not (float(entries.max()) <= bound and float(entries.min()) >= -bound):
             raise UpdateError(f"an entry is not within the clip bound {self.parameters.clip:g}: clip the update first")
 
 

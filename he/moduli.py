@@ -38,6 +38,8 @@ PRESET_MODULI: Final = {
     ),
 }
 
+LARGEST_PRESET: Final = "ckks-8192"
+
 
 def check_moduli(degree: int, data_primes: tuple[int, ...], special_prime: int) -> None:
     """Raise `ParameterError` unless SEAL and the 128-bit table both accept this ring."""

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from he.decode import encode
 from he.ntt import Floats, Modulus, Residues, Transform, Workspace, aligned, split
-from he.plaintext import PlaintextReducer
+from he.plaintext import encoder_for
 from he.public_key import PublicKey
 from he.ring import batch_chunks, key_ring_for
 from he.sampling import centred_binomial, derive, ternary
@@ -32,7 +31,7 @@ class NumpyEngine:
         self._parameters = public_key.parameters
         *data, special = key_ring_for(self._parameters).transforms
         halves = (public_key.b, public_key.a)
-        self._plaintext = PlaintextReducer(self._parameters)
+        self._encoder = encoder_for(self._parameters)
         self._rounding = _Rounding(special, halves)
         self._levels = [
             _Level(transform, special.modulus.prime, [half[index] for half in halves])
@@ -61,9 +60,9 @@ class NumpyEngine:
     ) -> None:
         np.copyto(work.u, small[0])
         self._rounding.remainders(small[1:], work)
-        rounded = self._plaintext.round(encode(self._parameters, values))
+        parts = self._encoder.parts(values)
         for index, level in enumerate(self._levels):
-            message = self._plaintext.reduce(rounded, level.modulus.prime, work.ntt.source, work.ntt.scratch)
+            message = self._encoder.reduce(parts, level.modulus.prime, work.ntt.source, work.ntt.scratch)
             level.encrypt(message, work, (out[0][:, index], out[1][:, index]))
 
 

@@ -13,11 +13,11 @@ from typing import Final
 from he.budget import PACKINGS, check_counts, check_room, check_smudging, largest_scale
 from he.errors import ParameterError
 from he.moduli import PRESET_MODULI, check_moduli
+from he.rounding import DISTANCE_FACTOR, check_encoding, encoding_distance, grid_bits, grid_deviation
 
 __all__ = ["PACKINGS", "PRESET_NAMES", "Parameters", "fit", "preset"]
 
 _TAIL_DEVIATIONS: Final = 8.0  # beyond which honest noise does not show once in 2^50 coefficients
-_DISTANCE_FACTOR: Final = 0.55  # total variation of one shifted sum of four uniform words
 _DIGEST_LABEL: Final = b"secagg he parameters v1\0"
 
 PRESET_NAMES: Final = tuple(PRESET_MODULI)
@@ -53,6 +53,7 @@ class Parameters:
         check_moduli(self.degree, self.data_primes, self.special_prime)
         check_smudging(self)
         check_room(self)
+        check_encoding(self)
 
     @property
     def slots(self) -> int:
@@ -61,14 +62,14 @@ class Parameters:
 
     @property
     def chunk_values(self) -> int:
-        """Values held by one chunk: N/2 in real packing, N in complex packing."""
-        return self.degree if self.packing == "complex" else self.slots
+        """Values held by one chunk: N, one in each coefficient or two in each slot; N/2 in real packing."""
+        return self.slots if self.packing == "real" else self.degree
 
     @property
-    def slot_bound(self) -> float:
-        """Largest magnitude of an honest slot: clip, or sqrt(2)·clip of x + i·y with both at clip.
+    def entry_bound(self) -> float:
+        """Largest magnitude of an honest coefficient or slot: clip, or sqrt(2)·clip of x + i·y with both at clip.
 
-        No coefficient of the encoding, a mean over the slots and their conjugates, exceeds it.
+        No coefficient of an embedding, a mean over the slots and their conjugates, exceeds that of the slots.
         """
         return math.sqrt(2) * self.clip if self.packing == "complex" else self.clip
 
@@ -100,7 +101,22 @@ class Parameters:
         """Deviation that hides the noise of `max_clients` sums within 2^-security_bits."""
         opened_coefficients = self.degree * self.chunks
         hidden = math.sqrt(opened_coefficients) * self.noise_deviation(self.max_clients)
-        return _DISTANCE_FACTOR * hidden * 2.0**self.security_bits
+        return DISTANCE_FACTOR * hidden * 2.0**self.security_bits
+
+    @property
+    def hidden_bits(self) -> float:
+        """-log2 of the distance within which an opening hides what the sum of the values does not tell.
+
+        In packing "coefficients" (values as rounded to the grid) that is the ciphertexts' noise alone, hence
+        `security_bits` or more. In a slot packing each client's encoding rounds something off, which counts for more.
+        """
+        noise = 2.0**-self.security_bits * self.required_smudging_deviation / self.smudging_deviation
+        return -math.log2(noise + encoding_distance(self))
+
+    @property
+    def grid_bits(self) -> int:
+        """Steps of the grid in one unit of the vector, as a power of two; of packing "coefficients" alone."""
+        return grid_bits(self)
 
     @property
     def smudging_deviation(self) -> float:
@@ -124,14 +140,16 @@ class Parameters:
         """Deviation of noise and smudging together in one opened coefficient."""
         return math.hypot(self.noise_deviation(contributors), self.total_smudging_deviation)
 
-    def slot_error(self, contributors: int) -> float:
-        """Return the deviation of one entry of the opened sum, in the units of the vector.
+    def value_error(self, contributors: int) -> float:
+        """Return the deviation of one value of the opened sum, in the units of the vector.
 
-        N independent coefficients e_k meet in a slot, sum e_k·zeta^(k·j). Its real part is
-        sum e_k·cos(pi·k·j/N), its imaginary part the same with sin; for odd j the squares of either
-        sum to N/2. Both parts have the variance N/2 · var(e), so the packing does not matter.
+        A value in a coefficient has that coefficient's error, and the grid's. In a slot N independent ones
+        meet, sum e_k·zeta^(k·j). Its real part is sum e_k·cos(pi·k·j/N), its imaginary part the same with
+        sin; for odd j the squares of either sum to N/2: both parts have the variance N/2 · var(e).
         """
-        return math.sqrt(self.degree / 2) * self.opening_deviation(contributors) / self.scale
+        met = 1 if self.packing == "coefficients" else self.degree / 2
+        opening = math.sqrt(met) * self.opening_deviation(contributors) / self.scale
+        return math.hypot(opening, grid_deviation(self, contributors))
 
     def mean_error(self, contributors: int, total_weight: float) -> float:
         """Return the deviation, at most, of one entry of the weighted mean.
@@ -139,12 +157,12 @@ class Parameters:
         `total_weight` is the sum of weights in units of `max_weight`. The weight coordinate
         w·clip carries the same error as the entries, hence the factor sqrt(2) at |mean| = clip.
         """
-        return math.sqrt(2) * self.slot_error(contributors) / total_weight
+        return math.sqrt(2) * self.value_error(contributors) / total_weight
 
     @property
     def coefficient_bound(self) -> float:
         """Largest magnitude of an honest opened coefficient; at most 7/8 of Q/2."""
-        return self.max_clients * self.slot_bound * self.scale + self.noise_tail
+        return self.max_clients * self.entry_bound * self.scale + self.noise_tail
 
     @property
     def noise_tail(self) -> float:
@@ -154,7 +172,8 @@ class Parameters:
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) over every number, little-endian; the name is not part of it.
 
-        Real packing adds nothing, as before there was another: rounds outlive an upgrade.
+        Real packing adds nothing, as before there was another: rounds outlive an upgrade. The grid
+        follows from clip and scale.
         """
         head = struct.pack(
             "<QQQQdQQdQQ",
@@ -182,7 +201,7 @@ def preset(
     holders: int,
     threshold: int,
     clip: float = 1.0,
-    packing: str = "real",
+    packing: str = "coefficients",
     security_bits: int = 40,
 ) -> Parameters:
     """Fit the named preset to a job: the largest scale, the smallest sufficient smudging.
@@ -218,7 +237,7 @@ def fit(  # noqa: PLR0913 - one argument for each number that is given, not deri
     holders: int,
     threshold: int,
     clip: float,
-    packing: str = "real",
+    packing: str = "coefficients",
     security_bits: int,
 ) -> Parameters:
     """Derive scale and smudging width for any ring (tests use small ones); see `preset`."""

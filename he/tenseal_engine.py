@@ -8,11 +8,10 @@ import numpy.typing as npt
 import tenseal
 
 from he.ciphertext import chunk_from_seal
-from he.decode import encode
 from he.errors import HEError
 from he.ntt import Workspace
 from he.parameters import Parameters
-from he.plaintext import PlaintextReducer
+from he.plaintext import encoder_for
 from he.public_key import PublicKey
 from he.ring import Floats, Residues, ring_for
 from he.tenseal_format import read_vector
@@ -24,31 +23,36 @@ class TenSealEngine:
     def __init__(self, public_key: PublicKey) -> None:
         """Load the key into TenSEAL (about 0.1 s). Raises `HEError` when SEAL refuses it."""
         self._parameters: Parameters = public_key.parameters
-        self._plaintext = PlaintextReducer(self._parameters)
+        self._encoder = encoder_for(self._parameters)
         self._context = load_context(public_key.to_tenseal())
 
     def encrypt(self, values: Floats, key: bytes) -> tuple[Residues, Residues]:  # noqa: ARG002 - SEAL draws by itself
         """Encrypt float64 (k, chunk_values) to (c0, c1), each uint32 (k, L, N).
 
-        TenSEAL takes real slots only. In complex packing it encrypts the real parts; the encoding
-        of the imaginary parts is then added to c0, which leaves c1, key and noise TenSEAL's own.
+        TenSEAL takes real slots only. Of values in coefficients it encrypts zeros, in complex packing the
+        real parts; the encoding of the rest is added to c0, which leaves c1, key and noise TenSEAL's own.
         """
-        if self._parameters.packing == "real":
+        packing = self._parameters.packing
+        if packing == "real":
             return self._encrypt_reals(values)
-        c0, c1 = self._encrypt_reals(values[:, 0::2])
-        imaginary = values.copy()
-        imaginary[:, 0::2] = 0
-        return ring_for(self._parameters).add(c0, self._encoding(imaginary)), c1
+        rest = values.copy()
+        if packing == "complex":
+            rest[:, 0::2] = 0
+            reals = values[:, 0::2]
+        else:
+            reals = np.zeros((len(values), self._parameters.slots))
+        c0, c1 = self._encrypt_reals(reals)
+        return ring_for(self._parameters).add(c0, self._encoding(rest)), c1
 
     def _encoding(self, values: Floats) -> Residues:
         """Encode without encryption: uint32 (k, L, N), NTT form."""
         ring = ring_for(self._parameters)
-        rounded = self._plaintext.round(encode(self._parameters, values))
+        parts = self._encoder.parts(values)
         out = np.empty((len(values), len(ring.primes), ring.degree), dtype=np.uint32)
         work = Workspace(len(values), ring.degree)
         for index, transform in enumerate(ring.transforms):
             modulus = transform.modulus
-            reduced = self._plaintext.reduce(rounded, modulus.prime, work.source, work.scratch)
+            reduced = self._encoder.reduce(parts, modulus.prime, work.source, work.scratch)
             modulus.canonical(reduced, work.integers, out[:, index])
         return ring.forward(out)
 

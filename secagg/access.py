@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from secagg.errors import CertificateError, NotAllowedError, UsageError
 from secagg.party import Party, Role
-from secagg.rpc_errors import refuse
+from secagg.rpc_refusals import refuse
 from secagg.trust import TrustRoot
 
 AccessTable: TypeAlias = Mapping[str, frozenset[Role]]

@@ -62,7 +62,9 @@ class HolderGroup:
 class CkksJob:
     """The arm of a job that runs ``ckks``.
 
-    ``packing``: how many values a slot holds, one (``real``) or two (``complex``: half of the bytes and of the work).
+    ``packing``: where the values lie: one in each coefficient (``coefficients``), or two or one in each slot (``complex``,
+    ``real``). Slots let an opening show how each client's values were rounded, so policies refuse them unless they are told
+    otherwise; ``real`` takes twice the bytes and the work besides.
     ``precision``: largest error of a coordinate of the mean, in units of clip.
     """
 
@@ -72,7 +74,7 @@ class CkksJob:
     corrupt_holders: int = 2
     min_holders: int = 4
     preset: str = "ckks-4096"
-    packing: str = "complex"
+    packing: str = "coefficients"
     security_bits: int = 40
     precision: float = 1e-4
 
@@ -82,8 +84,20 @@ class CkksJob:
         require_positive(self.precision, "precision")
         require(40 <= self.security_bits <= 128, f"security_bits {self.security_bits}: choose 40 to 128")
         require(least <= n, f"min_holders {least} is more than the {n} key holders named")
-        for count in range(least, n + 1):
+        for count in self.group_sizes:
             self.group(self.holders[:count])
+
+    @property
+    def group_sizes(self) -> range:
+        """How many key holders a round may have."""
+        return range(self.min_holders, len(self.holders) + 1)
+
+    @property
+    def finer(self) -> str:
+        """Advice to a job that errs too much: the packing or else the preset that errs less; empty where there is none."""
+        if self.packing != "coefficients":
+            return "use packing 'coefficients', "
+        return "" if self.preset == "ckks-8192" else "use preset 'ckks-8192', "
 
     def group(self, holders: tuple[HolderId, ...]) -> HolderGroup:
         """Return the group that these of the job's holders form; :class:`PlanError` when they cannot."""

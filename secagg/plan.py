@@ -122,12 +122,11 @@ class JobSpec:
         return least
 
     def _check_ckks(self, ckks: CkksJob) -> None:
-        for count in range(ckks.min_holders, len(ckks.holders) + 1):
+        for count in ckks.group_sizes:
             error = self.parameters(count).mean_error(self.min_contributors, self._least_total) / self.clip
-            larger = "" if ckks.preset == "ckks-8192" else "use preset 'ckks-8192', "
             message = (
                 f"the mean of {self.min_contributors} contributors of total weight {self.min_total_weight} errs by {error:.1e} of clip, "
-                f"and precision asks for {ckks.precision:.1e}: {larger}raise min_total_weight, or lower max_clients or security_bits"
+                f"and precision asks for {ckks.precision:.1e}: {ckks.finer}raise min_total_weight, or lower max_clients or security_bits"
             )
             require(error <= ckks.precision, message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from secagg.errors import PolicyError
 from secagg.ids import HolderId
@@ -11,6 +11,8 @@ from secagg.plan import CeremonyPlan, CkksRound, HolderGroup, JobSpec, RoundPlan
 
 ENGINES: Final = ("numpy", "tenseal")
 """What a client encrypts with, as `he.encrypt.ENGINES`: no key holder loads that module for two names."""
+SAFE_PACKINGS: Final = frozenset({"coefficients"})
+"""In which an opened sum tells the sum alone. In slots it also tells how each client's values were rounded."""
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
@@ -29,6 +31,9 @@ class ClientPolicy:
 
     ``engine`` is what encrypts in a ``ckks`` round: ours (``numpy``), or the reference (``tenseal``), which is slower. Their
     ciphertexts are of one kind and add up, so no plan says which, and no other party can tell.
+
+    ``packings`` are those that a ``ckks`` round may have. ``complex`` and ``real`` show roundings of single clients to the
+    coordinator: the distance that hides them is then the parameters' ``hidden_bits`` and not ``security_bits``.
     """
 
     holders: frozenset[HolderId] = frozenset()
@@ -40,6 +45,7 @@ class ClientPolicy:
     max_clip: float = float("inf")
     protocols: frozenset[str] = frozenset({"ckks", "masking"})
     presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
+    packings: frozenset[str] = SAFE_PACKINGS
     min_security_bits: int = 40
     min_corrupt_fraction: float = 0.05
     engine: str = ENGINES[0]
@@ -65,7 +71,7 @@ class ClientPolicy:
         )
         _require(spec.clip <= self.max_clip, f"the plan's clip {spec.clip} is above this client's {self.max_clip}")
         if isinstance(plan.protocol, CkksRound):
-            _check_cryptography(spec, self.presets, self.min_security_bits)
+            _check_cryptography(spec, self)
             self._check_group(plan.protocol.group)
         else:
             self._check_corrupt_fraction(spec.masking.corrupt_fraction)
@@ -83,7 +89,10 @@ class ClientPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class HolderPolicy:
-    """The weakest plan that a key holder serves. An empty ``holders`` accepts any partners that the CA certified."""
+    """The weakest plan that a key holder serves. An empty ``holders`` accepts any partners that the CA certified.
+
+    ``packings`` as in :class:`ClientPolicy`: what it opens shows the roundings.
+    """
 
     holders: frozenset[HolderId] = frozenset()
     min_holders: int = 3
@@ -91,6 +100,7 @@ class HolderPolicy:
     min_corrupt_holders: int = 1
     min_contributors: int = 2
     presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
+    packings: frozenset[str] = SAFE_PACKINGS
     min_security_bits: int = 40
     max_values: int = 20_000_000
 
@@ -105,17 +115,27 @@ class HolderPolicy:
         _require(
             spec.values <= self.max_values, f"{spec.values} values: this key holder takes at most {self.max_values}"
         )
-        _check_cryptography(spec, self.presets, self.min_security_bits)
+        _check_cryptography(spec, self)
         unknown = sorted(set(group.holders) - self.holders) if self.holders else []
         _require(not unknown, f"the plan names key holders that this one does not work with: {', '.join(unknown)}")
         _check_thresholds(group, self.min_holders, self.min_threshold, self.min_corrupt_holders)
 
 
-def _check_cryptography(spec: JobSpec, presets: frozenset[str], min_security_bits: int) -> None:
+def _check_cryptography(spec: JobSpec, policy: ClientPolicy | HolderPolicy) -> None:
     ckks = spec.ckks
-    _require(ckks.preset in presets, f"the plan's preset {ckks.preset!r} is not one of {sorted(presets)}")
-    bits = ckks.security_bits
-    _require(bits >= min_security_bits, f"the plan's security_bits {bits} are below this policy's {min_security_bits}")
+    _require(ckks.preset in policy.presets, f"the plan's preset {ckks.preset!r} is not one of {sorted(policy.presets)}")
+    if ckks.packing not in policy.packings:
+        _refuse_packing(ckks.packing, policy.packings)
+    bits, least = ckks.security_bits, policy.min_security_bits
+    _require(bits >= least, f"the plan's security_bits {bits} are below this policy's {least}")
+
+
+def _refuse_packing(packing: str, allowed: frozenset[str]) -> NoReturn:
+    shows = "" if packing in SAFE_PACKINGS else ", which shows the coordinator how each client's values were rounded,"
+    raise PolicyError(
+        f"the plan's packing {packing!r}{shows} is not one of {sorted(allowed)}",
+        next_step=f"Ask for a job with packing {min(allowed or SAFE_PACKINGS)!r}, or name {packing!r} in packings of [policy]",
+    )
 
 
 def _check_thresholds(group: HolderGroup, min_holders: int, min_threshold: int, min_corrupt: int) -> None:

@@ -13,7 +13,7 @@ from secagg.messages.ceremony import Hello, KeyStatement, PublicKeyBundle
 from secagg.messages.round import FrozenRoster, Join, Result
 from secagg.messages.signed import Authenticated
 from secagg.plan import CkksRound, JobSpec, RoundPlan
-from secagg.policy import ClientPolicy
+from secagg.policy import ClientPolicy, HolderPolicy
 from secagg.roles.client import rules
 from secagg.roles.client.checks import mean_bytes
 from secagg.roles.client.events import (
@@ -50,9 +50,9 @@ def start(**changes: object) -> ClientState:
 
 
 @cache
-def offer(spec: JobSpec | None = None) -> PlanOffered:
+def offer(spec: JobSpec | None = None, holders: HolderPolicy | None = None) -> PlanOffered:
     """Run a ceremony of three holders, and return what an honest coordinator makes of it."""
-    room = HolderRoom(plan=ceremony_plan(spec or job_spec()))
+    room = HolderRoom(plan=ceremony_plan(spec or job_spec()), policy=holders or HolderPolicy())
     replies = room.certify()
     statements = tuple(signed(reply.message) for reply in replies)
     first = replies[0].message

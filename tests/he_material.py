@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from he.ciphertext import Ciphertext
-from he.decode import coefficients, slots
+from he.decode import coefficients, decode
 from he.encrypt import SEED_BYTES, Encryptor
 from he.parameters import Parameters, fit, preset
 from he.public_key import PublicKey
@@ -28,7 +28,7 @@ def small_parameters(**changes: float) -> Parameters:
     )
 
 
-def preset_parameters(name: str, values: int = 5000, max_clients: int = 8, packing: str = "real") -> Parameters:
+def preset_parameters(name: str, values: int = 5000, max_clients: int = 8, packing: str = "coefficients") -> Parameters:
     """A preset for 3 of 5 holders."""
     return preset(name, values=values, max_clients=max_clients, holders=5, threshold=3, packing=packing)
 
@@ -67,4 +67,4 @@ def open_alone(ciphertext: Ciphertext, secret: Residues) -> np.ndarray:
     parameters = ciphertext.parameters
     ring = ring_for(parameters)
     opened = ring.add(ciphertext.c0, ring.multiply(ciphertext.c1, secret[: len(parameters.data_primes)]))
-    return slots(parameters, coefficients(parameters, opened)).reshape(-1)[: parameters.values]
+    return decode(parameters, coefficients(parameters, opened)).reshape(-1)[: parameters.values]

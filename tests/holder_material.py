@@ -95,11 +95,12 @@ class HolderRoom:
 
     plan: CeremonyPlan
     lies: dict[tuple[HolderId, type], Lie] = field(default_factory=dict)
+    policy: HolderPolicy = field(default_factory=HolderPolicy)
     states: dict[HolderId, CeremonyState] = field(default_factory=dict)
     said: dict[tuple[HolderId, type], Reply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = {holder: New(holder=holder, policy=HolderPolicy()) for holder in self.holders}
+        self.states = {holder: New(holder=holder, policy=self.policy) for holder in self.holders}
 
     @property
     def holders(self) -> tuple[HolderId, ...]:

@@ -11,7 +11,7 @@ import grpc.aio
 
 from secagg.client.calls import Coordinator
 from secagg.identity import Party, Role
-from secagg.rpc_errors import refuse
+from secagg.rpc_refusals import refuse
 from secagg.transport import TlsIdentity, bind_port, open_channel, server_options
 from secagg.wire.v1 import client_service_pb2 as pb
 from secagg.wire.v1 import masking_service_pb2 as masking_pb

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,17 @@ def bytes_by_direction(address: str) -> tuple[int, int]:
     port = int(address.rpartition(":")[2])
     sent = received = 0
     for name in [one.name for one in Path("/proc/self/fd").iterdir()]:
+        # A copy of what is no socket would stay open: a socket object refuses it, and does not close it.
         with suppress(OSError):
-            one = socket.socket(fileno=os.dup(int(name)))
-            with one:
-                if one.family in _INTERNET and one.getpeername()[1] == port:
-                    info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-                    sent += struct.unpack_from("Q", info, _ACKED)[0]
-                    received += struct.unpack_from("Q", info, _RECEIVED)[0]
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                one_way, other_way = _bytes_of(int(name), port)
+                sent, received = sent + one_way, received + other_way
     return sent, received
+
+
+def _bytes_of(descriptor: int, port: int) -> tuple[int, int]:
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        if one.family not in _INTERNET or one.getpeername()[1] != port:
+            return 0, 0
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    return struct.unpack_from("Q", info, _ACKED)[0], struct.unpack_from("Q", info, _RECEIVED)[0]

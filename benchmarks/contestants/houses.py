@@ -5,6 +5,7 @@ Python runs one thread at a time: clients that share a process share one core, w
 
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -49,8 +50,10 @@ class Houses:
             os.environ.clear()
             os.environ |= before
 
-    def __len__(self) -> int:
-        return len(self._houses)
+    @property
+    def pids(self) -> list[int]:
+        """Of those that stand."""
+        return [house.process.pid for house in self._houses]
 
     def started(self, limit_seconds: float) -> None:
         """Wait until all are built. Raises `HouseError`."""
@@ -61,7 +64,7 @@ class Houses:
         if not self._houses:
             raise HouseError(f"asked to {order} after the houses ended")
         for house in self._houses:
-            with suppress(BrokenPipeError):  # It ended: waiting for its answer tells how.
+            with suppress(ConnectionError):  # It ended: waiting for its answer tells how.
                 house.pipe.send((order, arguments))
         return self._answers(order, limit_seconds)
 
@@ -91,7 +94,7 @@ class Houses:
             return []
         try:
             went_well, answer = house.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             house.process.join(END_SECONDS)
             code = house.process.exitcode
             raise HouseError(f"house {place} ended when asked to {order}, with exit code {code}") from None
@@ -101,12 +104,12 @@ class Houses:
 
     def peak_bytes(self) -> list[int]:
         """The most that each house ever had in memory."""
-        return [_peak_bytes(house.process.pid) for house in self._houses]
+        return [_peak_bytes(pid) for pid in self.pids]
 
     def close(self) -> None:
         """Let every house end by itself; end those that do not."""
         for house in self._houses:
-            with suppress(BrokenPipeError):
+            with suppress(ConnectionError):
                 house.pipe.send((CLOSE, ()))
         end = time.monotonic() + END_SECONDS
         for house in self._houses:
@@ -127,7 +130,7 @@ def _start(place: int, build: Build, told: Any) -> _House:
     # Spawned, not forked: gRPC's threads and locks do not survive a fork.
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    # A daemon: it ends with this process.
+    # A daemon: it is ended when this process exits.
     process = context.Process(target=_live, args=(there, build, told), name=f"house {place}", daemon=True)
     process.start()
     there.close()
@@ -141,15 +144,29 @@ def _peak_bytes(pid: int) -> int:
 
 def _live(pipe: Connection, build: Build, told: Any) -> None:
     """Build, then obey until told to close, or until nobody asks any more."""
-    try:
-        house = build(told)
-        pipe.send((True, None))
-        order = ""
-        while order != CLOSE:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    order = ""
+    went_well, house = _done(build, told)
+    with suppress(EOFError, ConnectionError):
+        pipe.send((went_well, None if went_well else house))
+        while went_well and order != CLOSE:
             order, arguments = pipe.recv()
-            pipe.send((True, getattr(house, order)(*arguments)))
-    except (EOFError, BrokenPipeError):
-        pass
+            went_well, answer = _done(getattr(house, order), *arguments)
+            pipe.send((went_well, answer))
+
+
+def _end_with_parent() -> None:
+    """Even in the middle of an order: who is killed cannot end its houses."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _done(work: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
+    """True and what came out, or False and why nothing did."""
+    try:
+        return True, work(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever a house raises is its answer
         traceback.print_exc()
-        pipe.send((False, f"{type(error).__name__}: {error}"))
+        return False, f"{type(error).__name__}: {error}"

@@ -26,7 +26,7 @@ JOB, ROUND, CLIENT = JobId("bench"), RoundNumber(1), ClientId("client-1")
 
 
 def parameters_of(values: int) -> Parameters:
-    return preset("ckks-4096", values=values, max_clients=CLIENTS, holders=5, threshold=3, packing="complex")
+    return preset("ckks-4096", values=values, max_clients=CLIENTS, holders=5, threshold=3)
 
 
 class SentVector:

@@ -27,7 +27,7 @@ from secagg.roles.client.events import BuildKey
 from tests.he_material import draw_key, open_alone
 from tests.job_material import HOLDERS, a_job, a_plan
 
-ENGINE, PACKING = os.environ.get("SUMVEIL_ENGINE", "numpy"), os.environ.get("SUMVEIL_PACKING", "complex")
+ENGINE, PACKING = os.environ.get("SUMVEIL_ENGINE", "numpy"), os.environ.get("SUMVEIL_PACKING", CkksJob.packing)
 CHECKED_VALUES = 10_000
 DEVIATIONS = 8
 NOTE = f"ckks-4096, {PACKING} packing, {ENGINE} engine, public key"
@@ -76,7 +76,7 @@ def check() -> None:
     opened = open_alone(Ciphertext(parameters, *np.frombuffer(data, dtype="<u4").reshape(shape)), secret)
     expected, _ = packed({"layer": vector}, 1.0, spec)
     # Nothing is smudged here: what is opened has the noise of one encryption.
-    assert np.abs(opened - expected).max() < DEVIATIONS * parameters.slot_error(1)
+    assert np.abs(opened - expected).max() < DEVIATIONS * parameters.value_error(1)
 
 
 def encrypt(case: dict[str, Any]) -> Run:

@@ -1,6 +1,6 @@
 """What the lattice layer is made of, over one vector's residues, and what bounds it: memory, and the keystream of AES.
 
-`case`: {"values"}; ckks-4096, complex packing. "count" says how many polynomials of one prime a run went through.
+`case`: {"values"}; ckks-4096. "count" says how many polynomials of one prime a run went through.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.stage import Prepare, Run, serve
 from he.accumulate import ResidueAccumulator
-from he.decode import coefficients, slots
+from he.decode import coefficients, decode
 from he.parameters import Parameters, preset
 from he.residues import Residues
 from he.ring import ring_for
@@ -23,7 +23,7 @@ Work = Callable[[], object]
 
 
 def parameters_of(values: int) -> Parameters:
-    return preset("ckks-4096", values=values, max_clients=1000, holders=5, threshold=3, packing="complex")
+    return preset("ckks-4096", values=values, max_clients=1000, holders=5, threshold=3)
 
 
 def half_of(parameters: Parameters) -> Residues:
@@ -83,9 +83,9 @@ def composed(parameters: Parameters, half: Residues) -> Work:
 
 
 def read_out(parameters: Parameters, half: Residues) -> Work:
-    """From coefficients to values: an FFT for each chunk."""
+    """From coefficients to values, which lie in them."""
     opened = coefficients(parameters, half)
-    return lambda: slots(parameters, opened)
+    return lambda: decode(parameters, opened)
 
 
 def prepared(build: Callable[[Parameters, Residues], Work]) -> Prepare:

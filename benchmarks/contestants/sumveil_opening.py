@@ -27,9 +27,7 @@ class Opening:
     """A ceremony's key, and a sum under it whose vector is known."""
 
     def __init__(self, values: int) -> None:
-        self.parameters = preset(
-            "ckks-4096", values=values, max_clients=10, holders=HOLDERS, threshold=THRESHOLD, packing="complex"
-        )
+        self.parameters = preset("ckks-4096", values=values, max_clients=10, holders=HOLDERS, threshold=THRESHOLD)
         room = CeremonyRoom(self.parameters, seed=0)
         self.vector = np.random.default_rng(0).uniform(-1, 1, values)
         encryptor = Encryptor(room.public_key, seed=bytes(SEED_BYTES))
@@ -59,7 +57,7 @@ class Opening:
 
     def check(self, opened: np.ndarray) -> float:
         error = float(np.abs(opened - self.vector).max())
-        assert error < DEVIATIONS * self.parameters.slot_error(1), error
+        assert error < DEVIATIONS * self.parameters.value_error(1), error
         return error
 
 

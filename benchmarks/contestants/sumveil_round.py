@@ -118,6 +118,7 @@ class Deployed:
 
     def close(self) -> None:
         """End everything."""
+        atexit.unregister(self.close)
         self.houses.close()
         self.live.close()
         self._folder.cleanup()

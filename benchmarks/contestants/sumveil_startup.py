@@ -42,7 +42,9 @@ def _service(command: str, party: Party, settings: str) -> Run:
 
 
 WORKS: dict[str, Prepare] = {
-    "import": imports("import secagg.client; secagg.client.Client"),
+    # With all that a client's first round loads, as the peers' statements load their whole client.
+    "import": imports("import secagg.client, secagg.client.rounds, secagg.client.config; secagg.client.Client"),
+    "import, before the first round": imports("import secagg.client; secagg.client.Client"),
     "secagg --help": prints([*COMMAND, "--help"]),
     "coordinator answers": coordinator,
     "key holder answers": key_holder,

@@ -33,7 +33,7 @@ from he.numpy_engine import NumpyEngine
 from he.packing import Layout
 from he.parameters import Parameters, preset
 from he.partial import answer_block
-from he.plaintext import PlaintextReducer
+from he.plaintext import GridEncoder, PlaintextReducer
 from he.recover import open_block
 from he.ring import Residues, Ring, ring_for
 from he.sampling import Keystream
@@ -49,6 +49,8 @@ from tests.he_material import random_residues
 OPENED = (1, 2, 3)
 """Holders whose answers open."""
 MOST_ERROR = 1e-2
+ENCODERS = (GridEncoder, PlaintextReducer)
+"""Of values in coefficients and in slots."""
 _THIS = sys.modules[__name__]
 
 
@@ -83,10 +85,10 @@ def encryption(case: Mapping[str, Any]) -> Run:
 
     stages: Stages = {
         "pack and clip": [(he.packing, "pack")],
-        "FFT": [(he.numpy_engine, "encode")],
+        "encode": [(one, "parts") for one in ENCODERS],
         "sampling": [(he.numpy_engine, "ternary"), (he.numpy_engine, "centred_binomial")],
         "NTT": [(Transform, name) for name in ("forward", "forward_small", "forward_limbs", "inverse")],
-        "message modulo primes": [(PlaintextReducer, "round"), (PlaintextReducer, "reduce")],
+        "message modulo primes": [(one, "reduce") for one in ENCODERS],
         "products and sums": [(NumpyEngine, "encrypt")],
         "serialise": [(_THIS, "_serialised")],
         "SHA-256": [(_THIS, "_hashed")],
@@ -202,7 +204,7 @@ def recovery(case: Mapping[str, Any]) -> Run:
         "Shamir": [(he.recover, "value_at_zero")],
         "inverse NTT": [(Ring, "inverse")],
         "CRT": [(he.recover, "coefficients")],
-        "FFT": [(he.recover, "slots")],
+        "values": [(he.recover, "decode")],
         "sums": [(Ring, "add")],
     }
     return profiled(whole, stages)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from he.errors import HEError
 from secagg.errors import SecAggError
@@ -42,6 +40,9 @@ def friendly_errors(command: Callable[Arguments, Returned]) -> Callable[Argument
 
 def show_error(error: SecAggError | HEError) -> None:
     """Print the cause in red and the next step on stderr; peers' text cannot style the terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(stderr=True, soft_wrap=True)
     cause, next_step = (error.cause, error.next_step) if isinstance(error, SecAggError) else (str(error), "")
     console.print(Text(f"error: {_printable(cause)}", style="bold red"))

@@ -63,7 +63,7 @@ def create(  # noqa: PLR0913 - every option of a command is an argument
     ] = None,
     min_holders: Annotated[int | None, typer.Option(help="ckks: fewest key holders of a round.")] = None,
     preset: Annotated[str | None, typer.Option(help="ckks: ckks-4096 or ckks-8192.")] = None,
-    packing: Annotated[str | None, typer.Option(help="ckks: complex, or real: twice the bytes.")] = None,
+    packing: Annotated[str | None, typer.Option(help="ckks: coefficients; complex and real hide less.")] = None,
     value_bits: Annotated[int | None, typer.Option(help="masking: bits of a quantised value, 1 to 31.")] = None,
     corrupt_fraction: Annotated[
         float | None, typer.Option(help="masking: share of the clients that may be in league with the coordinator.")

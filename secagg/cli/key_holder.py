@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.errors import friendly_errors
+from secagg.cli.loading import without_collecting
 
 app = typer.Typer(no_args_is_help=True, help="Run a key holder: it opens sums together with others, and nothing else.")
 
@@ -26,9 +27,10 @@ def serve(config: Config = None) -> None:
     """Serve the coordinator until SIGTERM or Ctrl-C, then let running calls end. Shares stay sealed on disk."""
     import asyncio
 
-    from secagg import logs
-    from secagg.key_holder.config import load_key_holder_settings
-    from secagg.key_holder.server import serve as run
+    with without_collecting():
+        from secagg import logs
+        from secagg.key_holder.config import load_key_holder_settings
+        from secagg.key_holder.server import serve as run
 
     settings = load_key_holder_settings(config)
     logs.configure(form=settings.log.format, level=settings.log.level)

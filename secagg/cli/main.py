@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Annotated, Any, Final
 
 import typer
@@ -87,6 +87,8 @@ def _found(name: str) -> Any:
         module, attribute = _MODULES[name]
         __import__(module)
         return getattr(sys.modules[module], attribute)
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return point.load()
     from secagg.cli.errors import show_error
@@ -99,6 +101,8 @@ def _found(name: str) -> Any:
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(f"secagg {version(DISTRIBUTION)}")
         except PackageNotFoundError:
@@ -117,6 +121,8 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    # Before numpy is loaded: our own threads work side by side, and BLAS's in each of them only get in one another's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app(prog_name="secagg")
 
 

@@ -51,7 +51,10 @@ CalibrationFile = Annotated[
 Holders = Annotated[int, typer.Option(help="Key holders, 3 to 9.")]
 Threshold = Annotated[int, typer.Option(help="Key holders that open a sum.")]
 Preset = Annotated[str, typer.Option(help="Ring of CKKS: ckks-4096, or ckks-8192 for more precision.")]
-Packing = Annotated[str | None, typer.Option(help="Values in a slot: real has one, complex two. Without: a job's.")]
+Packing = Annotated[
+    str | None,
+    typer.Option(help="Where values lie: coefficients, or slots (complex, real), which hide less. Without: a job's."),
+]
 
 
 @app.command()

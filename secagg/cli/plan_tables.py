@@ -54,7 +54,7 @@ def _ckks_rows(figures: Figures) -> Rows:
     opening = f"any {figures['threshold']} open, {figures['quorum']} approve"
     yield "Key holders", f"{figures['holders']}, {opening}, {figures['corrupt_holders']} may be corrupt"
     yield "Ring", f"{figures['preset']}, packing {figures['packing']}: {figures['security_bits']} bits of security"
-    close = f"the opening within 2^-{figures['smudging_bits']:.1f} of one that tells the sum alone"
+    close = f"the opening within 2^-{figures['hidden_bits']:.1f} of one that tells the sum alone"
     yield "Smudging", f"{close}; words of {figures['smudging_word_bits']} bits"
     yield (
         "Error of a mean",

@@ -57,8 +57,15 @@ def job_json(status: JobStatus) -> dict[str, Any]:
 
 def _arm_json(spec: JobSpec) -> dict[str, Any]:
     arm = {one.name: getattr(spec.protocol, one.name) for one in fields(spec.protocol)}
-    # What a sum takes, beside what one client's value does.
-    return arm | {"sum_bits": spec.masking_parameters.sum_bits} if isinstance(spec.protocol, MaskingJob) else arm
+    if isinstance(spec.protocol, MaskingJob):
+        # What a sum takes, beside what one client's value does.
+        return arm | {"sum_bits": spec.masking_parameters.sum_bits}
+    return arm | {"hidden_bits": _hidden_bits(spec)}
+
+
+def _hidden_bits(spec: JobSpec) -> float:
+    """Return how close an opening is to one that tells the sum alone, 2 to minus this, whichever key holders make the key."""
+    return min(spec.parameters(count).hidden_bits for count in spec.ckks.group_sizes)
 
 
 def round_json(status: RoundStatus) -> dict[str, Any]:
@@ -147,7 +154,7 @@ def job_table(status: JobStatus) -> Table:
         ("Clients", f"{spec.min_contributors} to {spec.max_clients} in a sum"),
         ("Weight", f"at most {spec.max_weight:g} each, at least {spec.min_total_weight:.5g} together"),
         ("Clip", f"{spec.clip:g}"),
-        *_arm_rows(spec.protocol),
+        *_arm_rows(spec),
         ("Deadlines", _deadlines(spec)),
         ("Tensors", f"{len(spec.tensors)}, {spec.values:,} values"),
     ):
@@ -157,17 +164,16 @@ def job_table(status: JobStatus) -> Table:
     return table
 
 
-def _arm_rows(arm: CkksJob | MaskingJob) -> Iterator[tuple[str, str]]:
+def _arm_rows(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    arm = spec.protocol
     if isinstance(arm, MaskingJob):
         clients = (
             f"at most {arm.corrupt_fraction * 100:g} % corrupt and {arm.dropout_fraction * 100:g} % dropped clients"
         )
         yield "Protocol", f"masking, {arm.value_bits} bits a value, {clients}, error below {arm.precision:g}"
         return
-    yield (
-        "Protocol",
-        f"ckks, {arm.preset}, {arm.packing} packing, {arm.security_bits} bits of smudging, error below {arm.precision:g}",
-    )
+    yield "Protocol", f"ckks, {arm.preset}, {arm.packing} packing, error below {arm.precision:g}"
+    yield "An opening", f"is within 2^-{_hidden_bits(spec):.1f} of one that tells the sum alone"
     yield "Key holders", f"{', '.join(arm.holders)}; any {arm.threshold} open, {arm.corrupt_holders} may be corrupt"
     yield "Fewest holders", str(arm.min_holders)
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
-from secagg.client.calls import Coordinator, Limit
-from secagg.client.config import load_client_settings
-from secagg.client.exchange import Submission
-from secagg.client.keeping import Keeping, KeepingNothing, KeepingOnDisk
-from secagg.client.offers import await_offer
-from secagg.client.participation import Participation, Storage
+from secagg.channels import open_channel
 from secagg.client.progress import ProgressCallback, RoundResult
-from secagg.client.spool import CiphertextSpool
+from secagg.client.threads import in_thread
 from secagg.client.updates import Update
 from secagg.coordinators import RECONNECT_OPTIONS, Addresses, Channels
 from secagg.errors import UsageError
 from secagg.identity import Party, Role
 from secagg.identity_keeper import followed
-from secagg.ids import ClientId, JobId
+from secagg.ids import JobId
 from secagg.plan import RoundPlan
 from secagg.policy import ClientPolicy
-from secagg.roles.client import rules
 from secagg.tls_identity import TlsIdentity
-from secagg.transport import open_channel
+
+if TYPE_CHECKING:
+    from secagg.client.rounds import Rounds
 
 JOIN_TIMEOUT_SECONDS: Final = 3600.0
 SILENCE_SECONDS: Final = 60.0
@@ -45,6 +39,8 @@ class ClientArguments(TypedDict):
 
 def configured(path: Path | str | None) -> ClientArguments:
     """Read ``client.toml`` and the identity that it names; as :meth:`AsyncClient.from_config`."""
+    from secagg.client.config import load_client_settings  # noqa: PLC0415 - loads pydantic, for this alone
+
     settings = load_client_settings(None if path is None else Path(path))
     return {
         "address": settings.coordinator.address,
@@ -169,16 +165,15 @@ class AsyncClient:
                 store anything until the time for that step was over. After this one, and the three before ``RemoteError``, a
                 round that a ``state_dir`` keeps is gone on with by the next call.
         """
-        submission = Submission(
-            job=JobId(job),
-            update=update,
-            weight=weight,
+        rounds = await in_thread(self._rounds)
+        return await rounds.participate(
+            JobId(job),
+            update,
+            weight,
             after_round=after_round,
-            join_timeout_seconds=join_timeout_seconds,
             progress=progress,
+            join_timeout_seconds=join_timeout_seconds,
         )
-        storage = Storage(spool=partial(CiphertextSpool, self._spool_dir), keeping=self._keeping(submission.job))
-        return await Participation(self._coordinator(), self._identity, self._policy, storage, submission).run()
 
     async def next_plan(
         self, job: str, *, after_round: int = 0, join_timeout_seconds: float = JOIN_TIMEOUT_SECONDS
@@ -187,24 +182,19 @@ class AsyncClient:
 
         Plan and key are checked as :meth:`participate` checks them; it raises what that would raise by then.
         """
-        begun = rules.begin(
-            client=ClientId(self._identity.party.name),
+        rounds = await in_thread(self._rounds)
+        return await rounds.next_plan(JobId(job), after_round=after_round, join_timeout_seconds=join_timeout_seconds)
+
+    def _rounds(self) -> Rounds:
+        """Return what runs rounds. Blocking at the first one, which loads the code for it."""
+        from secagg.client.rounds import Rounds  # noqa: PLC0415 - a program starts without waiting for it
+
+        return Rounds(
+            channels=self._channels,
             coordinator=self._party,
+            identity=self._identity,
             policy=self._policy,
-            job=JobId(job),
-            after_round=after_round,
+            spool_dir=self._spool_dir,
+            state_dir=self._state_dir,
+            silence_seconds=self._silence_seconds,
         )
-        limit = Limit(join_timeout_seconds)
-        offered = await await_offer(
-            self._coordinator(), self._identity.trust, job=JobId(job), after_round=after_round, limit=limit
-        )
-        await asyncio.to_thread(rules.step, begun.state, offered)
-        return offered.plan
-
-    def _keeping(self, job: JobId) -> Keeping:
-        if self._state_dir is None:
-            return KeepingNothing(self._spool_dir)
-        return KeepingOnDisk(self._state_dir, job=job, client=self._identity.party, coordinator=self._party)
-
-    def _coordinator(self) -> Coordinator:
-        return Coordinator(self._channels, self._party, self._silence_seconds)

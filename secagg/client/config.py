@@ -27,6 +27,7 @@ class PolicySettings(Settings):
     max_clip: float = ClientPolicy.max_clip
     protocols: frozenset[str] = ClientPolicy.protocols
     presets: frozenset[str] = ClientPolicy.presets
+    packings: frozenset[str] = ClientPolicy.packings
     min_security_bits: int = ClientPolicy.min_security_bits
     min_corrupt_fraction: float = ClientPolicy.min_corrupt_fraction
     engine: str = ClientPolicy.engine

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from he.ciphertext import chunk_to_bytes, half_chunk_bytes
 from he.encrypt import SEED_BYTES, Encryptor
+from secagg.client.one_blas_thread import one_blas_thread
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
 from secagg.client.updates import Update, packed
@@ -80,12 +81,14 @@ async def encrypt(
     roots = {half: CiphertextRoot() for half in Half}
     done, total = 0, encryptor.parameters.chunks
     blocks = _in_order(encryptor, vector, _lanes(engine))
-    try:
-        while chunks := await in_thread(_spool_next, blocks, spool, roots):
-            done += chunks
-            report(done, total)
-    finally:
-        await in_thread(blocks.close)
+    # Here and not in a lane: who sets the limit has to be who lifts it, for BLAS remembers both for the thread that asks.
+    with one_blas_thread:
+        try:
+            while chunks := await in_thread(_spool_next, blocks, spool, roots):
+                done += chunks
+                report(done, total)
+        finally:
+            await in_thread(blocks.close)
     event = CiphertextReady(
         nonce=secrets.token_bytes(NONCE_BYTES), root_c0=roots[Half.C0].digest(), root_c1=roots[Half.C1].digest()
     )

@@ -184,8 +184,8 @@ class Uploader:
     async def _write_parts(self, call: Any, offsets: Offsets) -> None:
         upload, sent = self._upload, sum(offsets)
         for stretch, offset, length in self._window.pieces(upload, offsets):
-            data = await in_thread(upload.read, stretch, offset, length)
-            await call.write(upload.part(stretch, offset, data, hashlib.sha256(data).digest()))
+            data, digest = await in_thread(_read_hashed, upload, stretch, offset, length)
+            await call.write(upload.part(stretch, offset, data, digest))
             sent += len(data)
             self._report(sent)
 
@@ -194,6 +194,11 @@ class Uploader:
         await self._coordinator.ask(
             lambda seconds: self._upload.complete(request_id, seconds), limit, seconds=COMPLETE_SECONDS
         )
+
+
+def _read_hashed(upload: Upload, stretch: int, offset: int, length: int) -> tuple[bytes, bytes]:
+    data = upload.read(stretch, offset, length)
+    return data, hashlib.sha256(data).digest()
 
 
 async def download_mean(coordinator: Coordinator, job: JobId, round: RoundNumber, size: int, limit: Limit) -> bytes:

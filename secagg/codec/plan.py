@@ -31,7 +31,11 @@ _DTYPES = {
     "float64": plan_pb2.TENSOR_TYPE_FLOAT64,
 }
 _DTYPE_NAMES = {number: name for name, number in _DTYPES.items()}
-_PACKINGS = {"real": plan_pb2.PACKING_REAL, "complex": plan_pb2.PACKING_COMPLEX}
+_PACKINGS = {
+    "coefficients": plan_pb2.PACKING_COEFFICIENTS,
+    "complex": plan_pb2.PACKING_COMPLEX,
+    "real": plan_pb2.PACKING_REAL,
+}
 _PACKING_NAMES = {number: name for name, number in _PACKINGS.items()}
 _JOB_STATES = {
     JobState.RUNNING: operator_service_pb2.JOB_STATE_RUNNING,

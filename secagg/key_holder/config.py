@@ -48,6 +48,7 @@ class PolicySettings(Settings):
     min_corrupt_holders: Annotated[int, Field(ge=0, le=8)] = 1
     min_contributors: Annotated[int, Field(ge=2)] = 2
     presets: frozenset[str] = frozenset({"ckks-4096", "ckks-8192"})
+    packings: frozenset[str] = HolderPolicy.packings
     min_security_bits: Annotated[int, Field(ge=40, le=128)] = 40
     max_values: Annotated[int, Field(ge=1)] = 20_000_000
 

@@ -116,7 +116,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """All that was measured. ``ckks``: by preset and packing, as ``"ckks-4096 complex"``."""
+    """All that was measured. ``ckks``: by preset and packing, as ``"ckks-4096 coefficients"``."""
 
     __pydantic_config__ = _STRICT
     format: Literal[1] = FORMAT

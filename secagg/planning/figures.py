@@ -15,7 +15,7 @@ from secagg.masking.shamir import SEALED_PAIR_BYTES, SHARE_BYTES
 from secagg.masking.tails import log2_of
 from secagg.planning.calibration import Calibration
 from secagg.planning.choice import Choice
-from secagg.planning.forecast import Forecast, ckks_proof, smudging_bits
+from secagg.planning.forecast import Forecast, ckks_proof
 from secagg.planning.limits import Limit
 from secagg.planning.question import Question
 from secagg.planning.seconds import Work
@@ -40,7 +40,7 @@ def ckks_figures(question: Question, forecast: Forecast) -> Figures:
         "preset": ckks.preset,
         "packing": ckks.packing,
         "security_bits": SECURITY_BITS,
-        "smudging_bits": smudging_bits(parameters),
+        "hidden_bits": parameters.hidden_bits,
         "smudging_word_bits": parameters.smudging_word_bits,
         "scale_log2": math.log2(parameters.scale),
         "mean_deviation_of_clip": forecast.error,

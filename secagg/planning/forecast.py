@@ -237,11 +237,6 @@ def ckks_proof(parameters: Parameters) -> str:
         f"{parameters.max_clients:,} clients x clip {parameters.clip:g} x scale 2^{math.log2(parameters.scale):.4g}"
     )
     if parameters.packing == "complex":
+        # A slot x + i·y is as large as its diagonal.
         signal += " x sqrt(2)"
     return f"{signal} + 8 deviations of noise = 2^{bound:.3f} <= 7/8 of Q/2 = 2^{room:.3f}"
-
-
-def smudging_bits(parameters: Parameters) -> float:
-    """Return how close the opening is to one that tells the sum alone: 2 to minus this, in total variation."""
-    ratio = parameters.smudging_deviation / parameters.required_smudging_deviation
-    return parameters.security_bits + math.log2(ratio)

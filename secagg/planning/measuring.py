@@ -15,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from he.packing import Layout, pack, unpack_mean
-from he.parameters import PACKINGS, PRESET_NAMES
+from he.parameters import PRESET_NAMES
 from secagg import codec
 from secagg.certificates import make_authority, make_certificate, new_private_key
 from secagg.errors import StorageError
@@ -23,7 +23,7 @@ from secagg.identity import Party, Role, Signer, TrustRoot
 from secagg.ids import ClientId, Digest
 from secagg.messages.round import Join
 from secagg.planning.calibration import Calibration, CkksRates, SharedRates, now, this_machine, versions
-from secagg.planning.measuring_ckks import measure_ckks
+from secagg.planning.measuring_ckks import measure_ckks, with_packings
 from secagg.planning.measuring_masking import measure_masking
 from secagg.planning.sizes import PART_BYTES
 from secagg.planning.stopwatch import line_through, seconds_of
@@ -50,10 +50,9 @@ def measure(
     tell("masking")
     masking = measure_masking()
     rates: dict[str, CkksRates] = {}
-    for name in presets:
-        for packing in PACKINGS:
-            tell(f"{name} {packing}")
-            rates[f"{name} {packing}"] = measure_ckks(name, packing)
+    for name, packing in with_packings(presets):
+        tell(f"{name} {packing}")
+        rates[f"{name} {packing}"] = measure_ckks(name, packing)
     return Calibration(
         taken_at=now(), machine=this_machine(), versions=versions(), shared=shared, masking=masking, ckks=rates
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from he.accumulate import ResidueAccumulator
 from he.ciphertext import chunk_from_bytes, chunk_to_bytes, half_chunk_bytes
 from he.encrypt import BLOCK_CHUNKS, SEED_BYTES, Encryptor
+from he.errors import ParameterError
 from he.key_share import KeyShare
 from he.keygen import generate
-from he.parameters import Parameters, preset
+from he.parameters import PACKINGS, Parameters, preset
 from he.partial import answer_block
 from he.public_key import PublicKey
 from he.recover import open_block
@@ -111,6 +113,20 @@ class _Round:
     def answers(self) -> dict[int, Residues]:
         """What every holder answers for that block."""
         return {share.holder: answer_block(share, self.halves[1]) for share in self.keys[1]}
+
+
+def with_packings(presets: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each preset with every packing that it has rounds of: in a wide modulus slots hide too little."""
+    for name, packing in product(presets, PACKINGS):
+        if _can_be_planned(name, packing):
+            yield name, packing
+
+
+def _can_be_planned(name: str, packing: str) -> bool:
+    try:
+        return bool(_Round(name, packing).parameters)
+    except ParameterError:
+        return False
 
 
 def measure_ckks(name: str, packing: str) -> CkksRates:

@@ -40,7 +40,7 @@ from tests.round_cluster import CALL_SECONDS, Prepared, ScriptedClient, eventual
 
 HONEST = ("alice", "bob")
 EVERYBODY = (*HONEST, "mallory")
-TWO_CHUNKS = (TensorSpec(name="w", shape=(4000,), dtype="float32"),)
+TWO_CHUNKS = (TensorSpec(name="w", shape=(6_000,), dtype="float32"),)
 NOTHING = Digest(bytes(32))
 
 

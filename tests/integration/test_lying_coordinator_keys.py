@@ -188,6 +188,7 @@ async def test_a_round_that_is_over_for_this_client_is_refused(liar: LyingCoordi
         ({"holders": frozenset({NORTH, EAST, HolderId("west")})}, "does not trust: south"),
         ({"max_clip": 0.5}, "clip 1.0 is above"),
         ({"presets": frozenset({"ckks-8192"})}, "preset 'ckks-4096'"),
+        ({"packings": frozenset({"complex"})}, "packing 'coefficients'"),
         ({"min_security_bits": 64}, "security_bits 40"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

@@ -136,7 +136,9 @@ async def test_a_key_holder_that_restarts_keeps_its_share_and_answers(live: Live
 
 
 async def test_an_upload_that_is_cut_goes_on_where_it_broke(live: LiveDeployment) -> None:
-    spec = await live.create(live_job(max_clients=2, tensors=(TensorSpec(name="w", shape=(60_000,), dtype="float32"),)))
+    spec = await live.create(
+        live_job(max_clients=2, tensors=(TensorSpec(name="w", shape=(100_000,), dtype="float32"),))
+    )
     alice, bob = live.scripted("alice"), live.client("bob")
     updates, weights = updates_of(spec, CLIENTS[:2]), weights_of(CLIENTS[:2])
     plan, key = await alice.wait_for_round(spec.job)

@@ -44,7 +44,8 @@ def parameters_of(name: str) -> Parameters:
         holders=3,
         threshold=2,
         clip=1.0,
-        security_bits=1,
+        packing="real",
+        security_bits={"small": 1, "preset": 40}[name],
     )
     return replace(fitted, scale=chosen["scale"])
 

@@ -196,8 +196,8 @@ def sum_opened(state: CkksRoundState, event: SumOpened) -> CkksStep:
 def weight_error(state: CkksRoundState) -> float:
     """Return how far an honest total weight may be off, in the callers' units: a sum exactly at the minimum must pass."""
     spec = state.spec
-    slot = state.certified.parameters.slot_error(len(state.uploads))
-    return _WEIGHT_DEVIATIONS * slot * spec.max_weight / spec.clip
+    error = state.certified.parameters.value_error(len(state.uploads))
+    return _WEIGHT_DEVIATIONS * error * spec.max_weight / spec.clip
 
 
 def _blame(state: CkksRoundState, liars: tuple[HolderId, ...]) -> CkksRoundState:

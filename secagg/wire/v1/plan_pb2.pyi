@@ -49,6 +49,8 @@ class _PackingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Packing.Value
     """One value per slot: what TenSEAL does."""
     PACKING_COMPLEX: _Packing.ValueType  # 2
     """Two values per slot, its real and its imaginary part: half the ciphertexts."""
+    PACKING_COEFFICIENTS: _Packing.ValueType  # 3
+    """One value per coefficient: as short as complex, and an opened sum tells nothing of how each client's values were rounded."""
 
 class Packing(_Packing, metaclass=_PackingEnumTypeWrapper): ...
 
@@ -57,6 +59,8 @@ PACKING_REAL: Packing.ValueType  # 1
 """One value per slot: what TenSEAL does."""
 PACKING_COMPLEX: Packing.ValueType  # 2
 """Two values per slot, its real and its imaginary part: half the ciphertexts."""
+PACKING_COEFFICIENTS: Packing.ValueType  # 3
+"""One value per coefficient: as short as complex, and an opened sum tells nothing of how each client's values were rounded."""
 Global___Packing: _TypeAlias = Packing  # noqa: Y015
 
 @_typing.final

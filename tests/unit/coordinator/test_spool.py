@@ -19,7 +19,7 @@ from secagg.ids import ClientId, Digest, JobId, RoundNumber
 from secagg.messages.round import Half, Upload
 from secagg.transcript import CiphertextRoot
 
-PARAMETERS = preset("ckks-4096", values=5000, max_clients=4, holders=5, threshold=3)
+PARAMETERS = preset("ckks-4096", values=10_000, max_clients=4, holders=5, threshold=3)
 HALF_BYTES = PARAMETERS.chunks * half_chunk_bytes(PARAMETERS)
 JOB, ROUND = JobId("digits"), RoundNumber(1)
 ALICE = UploadKey(job=JOB, round=ROUND, client=ClientId("alice"))

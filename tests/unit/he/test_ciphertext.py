@@ -32,9 +32,9 @@ def data(parameters: Parameters) -> bytes:
     return random_ciphertext(parameters, seed=3).to_tenseal()
 
 
-@pytest.mark.parametrize("name", ["ckks-4096", "ckks-8192"])
-def test_a_stranger_with_nothing_but_tenseal_takes_part(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    parameters = preset_parameters(name)
+def test_a_stranger_with_nothing_but_tenseal_takes_part(
+    parameters: Parameters, capfd: pytest.CaptureFixture[str]
+) -> None:
     public, secret = draw_key(parameters, seed=2)
     context = tenseal.context_from(public.to_tenseal())
     theirs = tenseal.ckks_vector(context, VALUES.tolist())
@@ -52,6 +52,21 @@ def test_tenseal_reads_what_we_write(key: Key, parameters: Parameters) -> None:
     again = Ciphertext.from_tenseal(parameters, theirs.serialize())
     assert np.array_equal(again.c0, ours.c0)
     assert np.array_equal(again.c1, ours.c1)
+
+
+@pytest.mark.parametrize("name", ["ckks-4096", "ckks-8192"])
+def test_tenseal_adds_values_in_coefficients(name: str) -> None:
+    """It has no idea of them: to TenSEAL all slots are in use."""
+    parameters = preset_parameters(name)
+    public, secret = draw_key(parameters, seed=2)
+    context = tenseal.context_from(public.to_tenseal())
+    ours = encrypted(public, VALUES)
+    loaded = [
+        tenseal.ckks_vector_from(context, data) for data in (ours.to_tenseal(), encrypted(public, VALUES).to_tenseal())
+    ]
+    assert loaded[0].size() == parameters.chunks * parameters.slots
+    total = Ciphertext.from_tenseal(parameters, (loaded[0] + loaded[1]).serialize())
+    assert open_alone(total, secret) == pytest.approx(2 * VALUES, abs=1e-11)
 
 
 def chunk_with(parameters: Parameters, **changes: object) -> bytes:

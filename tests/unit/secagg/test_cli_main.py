@@ -1,5 +1,8 @@
 """The one command: help for newcomers, sub-commands loaded on use, and options before files."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,3 +168,25 @@ def test_stand_ins_are_never_called() -> None:
         "demo",
         "doctor",
     }
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("3", "3")])
+def test_a_command_has_one_blas_thread_unless_it_was_told_otherwise(before: str | None, after: str) -> None:
+    code = """
+import os, sys
+from secagg.cli.main import main
+
+sys.argv = ["secagg", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+assert "numpy" not in sys.modules, "BLAS has made its threads already"
+print(os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    told = {} if before is None else {"OPENBLAS_NUM_THREADS": before}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment | told
+    )
+    assert done.stdout.splitlines()[-1] == after

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from rich.console import Console
@@ -11,7 +11,7 @@ from secagg.cli import statuses
 from secagg.messages.job import JobState, JobStatus
 from secagg.messages.round import Phase, RoundStatus
 from secagg.plan import CkksJob, MaskingJob, MaskingRound, RoundPlan
-from tests.job_material import FIRST, a_job, a_plan, a_status
+from tests.job_material import FIRST, HOLDERS, a_job, a_plan, a_status
 
 MADE = JobStatus(
     spec=a_job(purpose="train \x1b[31mred"),
@@ -45,6 +45,15 @@ def test_a_job_in_a_list() -> None:
 def test_everything_of_a_job() -> None:
     text = _shown(statuses.job_table(MADE))
     assert all(part in text for part in ("2023-11-14 22:13:20", "any 3 open", "keying 60 s", "weight [20, 10] float32"))
+    assert "coefficients packing" in text
+
+
+def test_a_job_says_how_much_an_opening_of_it_hides() -> None:
+    slots = replace(MADE, spec=a_job(protocol=CkksJob(holders=HOLDERS, packing="complex")))
+    usual, less = (statuses.job_json(one)["ckks"]["hidden_bits"] for one in (MADE, slots))
+    assert less < 40 <= usual
+    for status, bits in ((MADE, usual), (slots, less)):
+        assert f"is within 2^-{bits:.1f} of one that tells the sum alone" in _shown(statuses.job_table(status))
 
 
 def test_a_job_without_end() -> None:
@@ -142,7 +151,7 @@ def test_the_part_of_a_ckks_job_stands_under_its_name() -> None:
     found = json.loads(json.dumps(statuses.job_json(MADE)))
     assert found["protocol"] == "ckks"
     assert found["ckks"]["holders"] == ["north", "south", "east", "west", "centre"]
-    assert set(found["ckks"]) == {one.name for one in fields(CkksJob)}
+    assert set(found["ckks"]) == {one.name for one in fields(CkksJob)} | {"hidden_bits"}
     assert "masking" not in found
 
 

@@ -31,6 +31,7 @@ def test_what_is_left_out_is_as_the_policy_has_it(tmp_path: Path) -> None:
     assert settings.state_dir is None
     assert policy.min_corrupt_fraction == 0.05
     assert policy.engine == "numpy"
+    assert policy.packings == {"coefficients"}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,11 @@ def test_a_policy_that_protects_nobody_is_refused(tmp_path: Path, line: str, nam
 def test_an_engine_is_chosen_by_its_name(tmp_path: Path) -> None:
     settings = load_client_settings(_file(tmp_path, GOOD + 'engine = "tenseal"'))
     assert settings.policy.policy().engine == "tenseal"
+
+
+def test_slots_are_allowed_by_name(tmp_path: Path) -> None:
+    settings = load_client_settings(_file(tmp_path, GOOD + 'packings = ["coefficients", "complex"]'))
+    assert settings.policy.policy().packings == {"coefficients", "complex"}
 
 
 def test_a_policy_without_key_holders_trusts_none(tmp_path: Path) -> None:

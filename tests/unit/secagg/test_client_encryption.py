@@ -1,4 +1,4 @@
-"""From an update to the spool: both engines, both packings, blocks in order from two lanes, and no lane that outlives its owner."""
+"""From an update to the spool: both engines, every packing, blocks in order from two lanes, and no lane that outlives its owner."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from he.ciphertext import Ciphertext, half_chunk_bytes
 from he.encrypt import BLOCK_CHUNKS, ENGINES, Encryptor
@@ -35,7 +36,7 @@ THREADS = "encrypting"
 
 def a_plan(packing: str, blocks: int) -> RoundPlan:
     """A round whose vectors fill all of their blocks but a part of the last chunk."""
-    chunk_values = {"real": 2048, "complex": 4096}[packing]
+    chunk_values = {"real": 2048, "complex": 4096, "coefficients": 4096}[packing]
     values = (BLOCK_CHUNKS * (blocks - 1) + 1) * chunk_values + 100
     spec = JobSpec(
         job=JobId("digits"),
@@ -106,7 +107,7 @@ async def test_what_is_spooled_is_the_update_in_order(tmp_path: Path, engine: st
 
 async def test_the_same_update_twice_has_nothing_in_common(tmp_path: Path) -> None:
     """With one seed for both, c1 would be the same, and c0 would tell what changed between them."""
-    plan = a_plan("complex", blocks=1)
+    plan = a_plan("coefficients", blocks=1)
     halves = []
     for _ in range(2):
         with CiphertextSpool(tmp_path) as spool:
@@ -129,7 +130,7 @@ async def test_two_blocks_are_encrypted_at_a_time(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Encryptor, "encrypt_block", meeting)
     with CiphertextSpool(tmp_path) as spool:
-        await encrypted(a_plan("complex", blocks=4), spool)
+        await encrypted(a_plan("coefficients", blocks=4), spool)
     assert max(most) == encryption.LANES == 2
 
 
@@ -137,7 +138,7 @@ async def test_two_blocks_are_encrypted_at_a_time(tmp_path: Path, monkeypatch: p
 def test_lanes_work_a_few_blocks_ahead_and_no_more(engine: str, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encryption.os, "cpu_count", lambda: 8)
     assert encryption._lanes(engine) == lanes
-    plan, begun = a_plan("complex", blocks=9), []
+    plan, begun = a_plan("coefficients", blocks=9), []
 
     def noted(_: Encryptor, __: np.ndarray, index: int) -> tuple[Residues, Residues]:
         begun.append(index)
@@ -156,7 +157,7 @@ def test_lanes_work_a_few_blocks_ahead_and_no_more(engine: str, lanes: int, monk
 
 
 async def test_a_caller_that_is_cancelled_leaves_no_lane_and_no_writer(tmp_path: Path) -> None:
-    plan = a_plan("complex", blocks=6)
+    plan = a_plan("coefficients", blocks=6)
     spool = CiphertextSpool(tmp_path)
     told: list[int] = []
 
@@ -173,7 +174,7 @@ async def test_a_caller_that_is_cancelled_leaves_no_lane_and_no_writer(tmp_path:
 
 
 async def test_a_full_spool_ends_it_and_leaves_no_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = a_plan("complex", blocks=3)
+    plan = a_plan("coefficients", blocks=3)
     with CiphertextSpool(tmp_path) as spool:
         full = StorageError("full", next_step="Free space")
 
@@ -187,7 +188,7 @@ async def test_a_full_spool_ends_it_and_leaves_no_lane(tmp_path: Path, monkeypat
 
 
 async def test_an_update_that_does_not_fit_is_named_before_anything_is_spooled(tmp_path: Path) -> None:
-    plan = a_plan("complex", blocks=1)
+    plan = a_plan("coefficients", blocks=1)
     key = a_key(plan)[0]
     with CiphertextSpool(tmp_path) as spool:
         wrong = {"w": an_update(plan)["w"][:-1]}
@@ -198,8 +199,33 @@ async def test_an_update_that_does_not_fit_is_named_before_anything_is_spooled(t
 
 def test_a_client_of_another_packing_has_another_round() -> None:
     """Packings cannot be mixed: the digest that a join and an upload name covers the packing."""
-    real, made = a_plan("real", blocks=1), a_plan("complex", blocks=1)
-    other = replace(made, spec=replace(made.spec, protocol=replace(made.spec.ckks, packing="real")))
-    assert other.digest != made.digest
-    assert other.parameters.digest() != made.parameters.digest()
-    assert {real.spec.ckks.packing, made.spec.ckks.packing} == set(PACKINGS)
+    made = a_plan("coefficients", blocks=1)
+    plans = [
+        replace(made, spec=replace(made.spec, protocol=replace(made.spec.ckks, packing=packing)))
+        for packing in PACKINGS
+    ]
+    assert made in plans
+    assert (
+        len({plan.digest for plan in plans}) == len({plan.parameters.digest() for plan in plans}) == len(PACKINGS) == 3
+    )
+
+
+async def test_blas_has_one_thread_in_the_lanes_and_its_own_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, seen = a_plan("coefficients", blocks=3), list[int]()
+    encrypt_block = Encryptor.encrypt_block
+
+    def blas_threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    def looking(encryptor: Encryptor, vector: np.ndarray, index: int) -> tuple[Residues, Residues]:
+        seen.extend(blas_threads())
+        return encrypt_block(encryptor, vector, index)
+
+    monkeypatch.setattr(Encryptor, "encrypt_block", looking)
+    with threadpool_limits(limits=2, user_api="blas"), CiphertextSpool(tmp_path) as spool:
+        await encrypted(plan, spool)
+        assert set(seen) == {1}
+        assert set(blas_threads()) == {2}
+        assert set(await asyncio.to_thread(blas_threads)) == {2}

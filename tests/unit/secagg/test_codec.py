@@ -278,7 +278,7 @@ def _job_without(change: str) -> plan_pb2.JobSpec:
         case "packing":
             wire.ckks.packing = plan_pb2.PACKING_UNSPECIFIED
         case "new packing":
-            wire.ckks.packing = 3  # type: ignore[assignment] - of a later version
+            wire.ckks.packing = 4  # type: ignore[assignment] - of a later version
         case "dtype":
             wire.tensors[0].type = plan_pb2.TENSOR_TYPE_UNSPECIFIED
         case "holders":
@@ -294,8 +294,8 @@ def _job_without(change: str) -> plan_pb2.JobSpec:
     ("change", "said"),
     [
         ("protocol", "protocol is none of"),
-        ("packing", "packing is none of: real, complex"),
-        ("new packing", "packing is none of: real, complex"),
+        ("packing", "packing is none of: coefficients, complex, real"),
+        ("new packing", "packing is none of: coefficients, complex, real"),
         ("dtype", "not well formed"),
         ("holders", "105 key holders are more than 100"),
         ("dimensions", "35 dimensions are more than 32"),
@@ -314,10 +314,13 @@ def test_a_packing_travels(packing: str) -> None:
     assert codec.job_spec_from_wire(codec.job_spec_to_wire(spec)) == spec
 
 
-def test_a_job_that_an_older_version_kept_stays_real() -> None:
-    wire = codec.job_spec_to_wire(_spec())
-    wire.ckks.packing = plan_pb2.Packing.Value("PACKING_REAL")
-    assert codec.job_spec_from_wire(wire).ckks.packing == "real"
+@pytest.mark.parametrize(("number", "packing"), [(1, "real"), (2, "complex"), (3, "coefficients")])
+def test_a_job_that_was_kept_stays_as_it_was(number: int, packing: str) -> None:
+    data = codec.job_spec_to_wire(_spec())
+    data.ckks.packing = number  # type: ignore[assignment]
+    kept = codec.job_spec_from_bytes(data.SerializeToString())
+    assert kept.ckks.packing == packing
+    assert codec.job_spec_to_wire(kept) == data
 
 
 def test_a_plan_without_protocol_or_of_another_group_is_refused() -> None:

@@ -159,10 +159,13 @@ def test_the_words_of_masking_name_no_key_holder_who_could_see_anything() -> Non
     assert [*words.phases.values()] == ["join", "share", "upload", "confirm", "unmask"]
 
 
-def test_the_demo_takes_the_larger_ring_where_the_small_one_is_too_coarse() -> None:
+def test_the_demo_takes_the_larger_ring_where_the_small_one_is_too_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DemoOptions().job(max_weight=200.0).ckks.preset == "ckks-4096"
-    assert DemoOptions(protocol=CkksOptions(holders=9, threshold=5)).job(max_weight=200.0).ckks.preset == "ckks-8192"
+    assert DemoOptions(protocol=CkksOptions(holders=9, threshold=5)).job(max_weight=200.0).ckks.preset == "ckks-4096"
     assert replace(DemoOptions(), clients=2).min_contributors == 2
+    monkeypatch.setattr("secagg.demo.protocols.PRECISION", 1e-8)
+    precise = DemoOptions().job(max_weight=200.0).ckks
+    assert (precise.preset, precise.packing) == ("ckks-8192", "coefficients")
 
 
 def test_a_household_reports_the_last_words_of_a_process_that_failed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from he.parameters import PACKINGS
 from secagg.errors import ConfigError, PlanError, UsageError
 from secagg.job_file import job_of_values, load_job, parse_tensor
 from secagg.plan import TensorSpec
@@ -27,11 +28,10 @@ def test_what_is_left_out_is_as_the_plan_has_it() -> None:
 
 def test_a_packing_is_chosen_by_its_name() -> None:
     arm = {"holders": ["north", "south", "east", "west", "centre"]}
-    assert [job_of_values({**VALUES, "ckks": arm | more}).ckks.packing for more in ({}, {"packing": "real"})] == [
-        "complex",
-        "real",
-    ]
-    with pytest.raises(PlanError, match="packing 'dense': choose one of real, complex"):
+    assert job_of_values(VALUES).ckks.packing == "coefficients"
+    for packing in PACKINGS:
+        assert job_of_values({**VALUES, "ckks": arm | {"packing": packing}}).ckks.packing == packing
+    with pytest.raises(PlanError, match="packing 'dense': choose one of coefficients, complex, real"):
         job_of_values({**VALUES, "ckks": arm | {"packing": "dense"}})
 
 

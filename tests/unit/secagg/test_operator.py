@@ -26,7 +26,7 @@ from secagg.ids import RoundNumber
 from secagg.messages.job import JobState, JobStatus
 from secagg.messages.round import Phase
 from secagg.operator import AsyncOperatorClient, OperatorClient
-from secagg.rpc_errors import refuse
+from secagg.rpc_refusals import refuse
 from secagg.transport import bind_port, server_options
 from secagg.wire.v1 import operator_service_pb2 as wire
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceServicer, add_OperatorServiceServicer_to_server

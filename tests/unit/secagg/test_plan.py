@@ -87,7 +87,7 @@ def test_a_job_that_cannot_work_names_the_number(change: dict[str, object], name
         ({"threshold": 1, "corrupt_holders": 0}, "threshold"),
         ({"corrupt_holders": 3}, "corrupt_holders"),
         ({"corrupt_holders": -1}, "corrupt_holders"),
-        ({"packing": "dense"}, "real, complex"),
+        ({"packing": "dense"}, "coefficients, complex, real"),
         ({"security_bits": 20}, "security_bits"),
         ({"precision": 0.0}, "precision"),
         ({"holders": (HOLDERS[0],) * 5}, "twice"),
@@ -106,15 +106,28 @@ def test_an_unknown_preset_is_refused_when_the_job_is_made() -> None:
 
 def test_a_precision_that_is_missed_says_so_and_names_the_larger_preset() -> None:
     with pytest.raises(PlanError, match="ckks-8192"):
-        a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-12))
-    assert a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-12, preset="ckks-8192")).values == 200
+        a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-11))
+    assert a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-11, preset="ckks-8192")).values == 200
+    with pytest.raises(PlanError, match="use packing 'coefficients', raise min_total_weight"):
+        a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-11, packing="real"))
+    with pytest.raises(PlanError, match="raise min_total_weight") as refused:
+        a_job(protocol=CkksJob(holders=HOLDERS, precision=1e-13, preset="ckks-8192"))
+    assert "use preset" not in str(refused.value)
 
 
-def test_two_values_in_a_slot_unless_the_job_says_one() -> None:
-    complex_job = a_job(tensors=(TensorSpec(name="w", shape=(10_000,), dtype="float32"),))
-    assert complex_job.ckks.packing == "complex"
-    real = replace(complex_job, protocol=CkksJob(holders=HOLDERS, packing="real"))
-    assert (complex_job.parameters(5).chunks, real.parameters(5).chunks) == (3, 5)
+def test_a_value_in_each_coefficient_unless_the_job_says_slots() -> None:
+    usual = a_job(tensors=(TensorSpec(name="w", shape=(10_000,), dtype="float32"),))
+    assert usual.ckks.packing == "coefficients"
+    slots = [replace(usual, protocol=CkksJob(holders=HOLDERS, packing=packing)) for packing in ("complex", "real")]
+    assert [job.parameters(5).chunks for job in (usual, *slots)] == [3, 3, 5]
+
+
+def test_security_bits_are_kept_in_coefficients_and_slots_say_that_they_hide_less() -> None:
+    assert a_job().parameters(5).hidden_bits >= 40
+    for packing in ("complex", "real"):
+        assert 20 < a_job(protocol=CkksJob(holders=HOLDERS, packing=packing)).parameters(5).hidden_bits < 30
+        with pytest.raises(PlanError, match="coefficients"):
+            a_job(protocol=CkksJob(holders=HOLDERS, preset="ckks-8192", packing=packing))
 
 
 def test_the_precision_holds_for_the_smallest_total_weight() -> None:
@@ -194,6 +207,7 @@ VARIANTS: list[dict[str, object]] = [
     {"tensors": (TensorSpec(name="weight", shape=(20, 10), dtype="float64"),)},
     {"tensors": (TensorSpec(name="weights", shape=(20, 10), dtype="float32"),)},
     {"protocol": CkksJob(holders=HOLDERS, preset="ckks-8192")},
+    {"protocol": CkksJob(holders=HOLDERS, packing="complex")},
     {"protocol": CkksJob(holders=HOLDERS, packing="real")},
     {"protocol": CkksJob(holders=HOLDERS, security_bits=41)},
     {"protocol": CkksJob(holders=HOLDERS, precision=1e-3)},

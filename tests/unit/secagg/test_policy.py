@@ -45,6 +45,8 @@ def test_a_plan_as_strong_as_the_policies_passes() -> None:
         ({"max_clip": 0.5}, "clip"),
         ({"protocols": frozenset({"masking"})}, "protocol"),
         ({"presets": frozenset({"ckks-8192"})}, "preset"),
+        ({"packings": frozenset({"complex"})}, r"packing 'coefficients' is not one of \['complex'\]"),
+        ({"packings": frozenset()}, r"packing 'coefficients' is not one of \[\]"),
         ({"min_security_bits": 41}, "security_bits"),
         ({"holders": frozenset(HOLDERS[1:])}, "holder-1"),
         ({"min_holders": 6}, "key holders"),
@@ -62,6 +64,7 @@ def test_a_client_refuses_what_is_weaker_and_says_what(policy: dict[str, object]
     [
         ({"min_contributors": 4}, "contributors"),
         ({"presets": frozenset({"ckks-8192"})}, "preset"),
+        ({"packings": frozenset({"real"})}, "packing 'coefficients' is not"),
         ({"min_security_bits": 41}, "security_bits"),
         ({"holders": frozenset(HOLDERS[1:])}, "holder-1"),
         ({"min_holders": 6}, "key holders"),

@@ -9,7 +9,8 @@ import grpc.aio
 import pytest
 
 from secagg.errors import LateError, RemoteError, SecAggError, UnreachableError
-from secagg.rpc_errors import error_from_rpc, refuse
+from secagg.rpc_errors import error_from_rpc
+from secagg.rpc_refusals import refuse
 
 INTERNAL = grpc.StatusCode.INTERNAL
 BROKEN = "Internal error from Core"

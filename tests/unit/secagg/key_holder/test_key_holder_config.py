@@ -45,5 +45,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
 
 def test_the_policy_is_the_roles_own() -> None:
     assert PolicySettings().policy() == HolderPolicy()
+    assert PolicySettings().policy().packings == {"coefficients"}
+    assert PolicySettings.model_validate({"packings": ["real"]}).policy().packings == {"real"}
     policy = PolicySettings.model_validate({"holders": ["north", "east"], "min_contributors": 5}).policy()
     assert policy == HolderPolicy(holders=frozenset({HolderId("north"), HolderId("east")}), min_contributors=5)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from he.parameters import PRESET_NAMES
 from secagg.errors import ConfigError, StorageError
 from secagg.planning import calibration as file
 from secagg.planning.calibration import Calibration, MaskingRates, load, save
+from secagg.planning.measuring_ckks import with_packings
 from secagg.planning.stopwatch import in_lanes, line_through, seconds_of
 from tests.unit.secagg.planning.planning_material import free
 
@@ -32,6 +34,11 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     assert load(path) == some()
     assert [one.name for one in path.parent.iterdir()] == ["calibration.json"]
     assert load(tmp_path / "nothing.json") is None
+
+
+def test_only_what_can_be_a_round_is_measured() -> None:
+    small = [("ckks-4096", packing) for packing in ("coefficients", "complex", "real")]
+    assert [*with_packings(PRESET_NAMES)] == [*small, ("ckks-8192", "coefficients")]
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], object]:

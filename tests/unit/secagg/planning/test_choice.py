@@ -41,7 +41,7 @@ def test_the_only_one_that_can_be_planned_with_what_is_wrong_with_the_other() ->
     assert choice.recommended == "ckks"
     assert "masking does not fit: " in choice.reason
     assert "raise min_contributors to 3" in choice.refusals["masking"]
-    precise = both(Question(clients=100, values=10**6, precision=1e-5))
+    precise = both(Question(clients=1000, values=10**6, precision=8e-6))
     assert choose(precise, clients_leave=False).recommended == "masking"
     leaving = choose(precise, clients_leave=True)
     assert leaving.recommended is None, "neither: what would do has to be changed"

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from he.parameters import preset
+from he.parameters import PACKINGS, preset
 from secagg.errors import PlanError
+from secagg.planning.figures import ckks_figures
 from secagg.planning.forecast import (
     Ckks,
     ckks_proof,
@@ -16,7 +17,6 @@ from secagg.planning.forecast import (
     forecast_ckks,
     forecast_masking,
     rounding,
-    smudging_bits,
 )
 from secagg.planning.question import Question
 
@@ -51,7 +51,7 @@ def test_clip_is_the_unit_of_errors() -> None:
     assert forecast_ckks(wide, Ckks()).error == pytest.approx(forecast_ckks(MILLION, Ckks()).error)
 
 
-@pytest.mark.parametrize("packing", ["real", "complex"])
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_the_proof_names_numbers_that_hold(packing: str) -> None:
     parameters = preset("ckks-4096", values=1000, max_clients=50, holders=5, threshold=3, packing=packing)
     proof = ckks_proof(parameters)
@@ -62,14 +62,19 @@ def test_the_proof_names_numbers_that_hold(packing: str) -> None:
     assert ("sqrt(2)" in proof) == (packing == "complex")
 
 
-def test_smudging_is_at_least_what_was_asked_for_and_less_than_a_bit_more() -> None:
+def test_a_plan_says_what_its_packing_hides_and_promises_security_bits_for_none_but_coefficients() -> None:
     for values in (10, 10**5, 10**7):
-        bits = smudging_bits(preset("ckks-4096", values=values, max_clients=9, holders=5, threshold=3))
-        assert 40 <= bits < 41.001
+        question = Question(clients=9, values=values)
+        found = {
+            one: ckks_figures(question, forecast_ckks(question, Ckks(packing=one)))["hidden_bits"] for one in PACKINGS
+        }
+        assert 40 <= found["coefficients"] < 41.001
+        assert max(found["complex"], found["real"]) < 40
 
 
-def test_complex_packing_halves_the_ciphertext_and_nothing_else() -> None:
-    real, packed = (forecast_ckks(MILLION, Ckks(packing=packing)).client for packing in ("real", "complex"))
+def test_coefficients_halve_the_ciphertext_and_nothing_else() -> None:
+    real, packed = (forecast_ckks(MILLION, Ckks(packing=packing)).client for packing in ("real", "coefficients"))
+    assert forecast_ckks(MILLION, Ckks(packing="complex")).client == packed
     assert packed.up["ciphertext"] == pytest.approx(real.up["ciphertext"] / 2, rel=0.01)
     assert packed.down["mean"] == real.down["mean"]
     assert packed.up["signed messages"] == real.up["signed messages"]

@@ -63,17 +63,17 @@ def test_a_small_machine_comes_first() -> None:
 
 def test_the_spool_holds_every_upload() -> None:
     question = Question(clients=200, values=20_000_000)
-    forecast = forecast_ckks(question, Ckks(preset="ckks-8192", packing="real"))
-    assert forecast.disk_bytes > 200 * 20_000_000 * 96 > SPOOL_BYTES
+    forecast = forecast_ckks(question, Ckks(preset="ckks-8192"))
+    assert forecast.disk_bytes > 200 * 20_000_000 * 48 > SPOOL_BYTES
     assert forecast.first_limit.name == "disk"
 
 
 def test_the_largest_roster_is_one_that_can_be_planned_and_the_next_one_cannot() -> None:
-    question = Question(clients=20, values=1_000_000, precision=1e-3)
+    question = Question(clients=20, values=1_000_000, precision=1e-5)
     most = {one.name: one for one in forecast_ckks(question, Ckks()).limits}["clients"].allowed
     assert 20 <= most < 1500
-    within = Question(clients=int(most), values=1_000_000, precision=1e-3, min_contributors=question.least)
-    beyond = Question(clients=int(most) + 1, values=1_000_000, precision=1e-3, min_contributors=question.least)
+    within = Question(clients=int(most), values=1_000_000, precision=1e-5, min_contributors=question.least)
+    beyond = Question(clients=int(most) + 1, values=1_000_000, precision=1e-5, min_contributors=question.least)
     assert Ckks().job(within).max_clients == most
     with pytest.raises(PlanError):
         Ckks().job(beyond)

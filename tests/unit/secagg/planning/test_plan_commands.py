@@ -47,10 +47,9 @@ def test_a_person_sees_all_that_a_ckks_round_costs() -> None:
     for words in (
         "100, at least 53 in a sum",
         "5, any 3 open, 4 approve, 2 may be corrupt",
-        "ckks-4096, packing complex: 128 bits of security",
+        "ckks-4096, packing coefficients: 128 bits of security",
         "the opening within 2^-40.7 of one that tells the sum alone",
-        "100 clients x clip 1 x scale 2^72",
-        "x sqrt(2) + 8 deviations of noise = 2^79",
+        "100 clients x clip 1 x scale 2^73 + 8 deviations of noise = 2^79",
         "19.31 at 10 Mbit/s",
         "not calibrated: run `secagg plan calibrate`",
         "up to 478 MiB",
@@ -125,7 +124,8 @@ def test_a_damaged_calibration_and_one_that_is_not_there_are_errors(tmp_path: Pa
         (("ckks", *MILLION, "--precision", "1e-6"), "use preset 'ckks-8192'"),
         (("masking", *MILLION, "--precision", "1e-9"), "raise value_bits"),
         (("ckks", *MILLION, "--preset", "ckks-1024"), "unknown preset 'ckks-1024': choose one of ckks-4096"),
-        (("ckks", *MILLION, "--packing", "dense"), "packing 'dense': choose one of real, complex"),
+        (("ckks", *MILLION, "--packing", "dense"), "packing 'dense': choose one of coefficients, complex, real"),
+        (("ckks", *MILLION, "--preset", "ckks-8192", "--packing", "complex"), "coefficients"),
         (("ckks", *MILLION, "--holders", "10"), "holders is 10"),
         (("ckks", *MILLION, "--threshold", "6"), "threshold 6 of 5 key holders"),
         (("ckks", "--clients", "1501", "--values", "9"), "max_clients 1501"),
@@ -190,7 +190,7 @@ def test_calibrate_measures_both_protocols_and_keeps_what_it_found(
     assert str(in_cache(tmp_path)) in done.stdout.replace("\n", "")
     kept = load(in_cache(tmp_path))
     assert kept is not None
-    assert set(kept.ckks) == {"ckks-4096 real", "ckks-4096 complex"}
+    assert set(kept.ckks) == {"ckks-4096 coefficients", "ckks-4096 complex", "ckks-4096 real"}
     assert kept.differences() == ()
     assert 0 < figures("ckks", *MILLION)["seconds"]["client"]["total"] < 60
     larger = figures("ckks", *MILLION, "--preset", "ckks-8192")

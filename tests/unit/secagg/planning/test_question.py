@@ -25,9 +25,9 @@ def test_the_job_is_the_question_at_full_weight() -> None:
 
 
 def test_a_ckks_job_bears_as_many_corrupt_holders_as_its_threshold() -> None:
-    spec = Question(clients=4, values=7).ckks_job(holders=7, threshold=4, preset="ckks-8192", packing="real")
+    spec = Question(clients=4, values=7).ckks_job(holders=7, threshold=4, preset="ckks-4096", packing="real")
     assert (len(spec.ckks.holders), spec.ckks.threshold, spec.ckks.corrupt_holders) == (7, 4, 3)
-    assert (spec.ckks.preset, spec.ckks.packing) == ("ckks-8192", "real")
+    assert (spec.ckks.preset, spec.ckks.packing) == ("ckks-4096", "real")
     assert len(set(holder_names(9, 12))) == 9
 
 
