@@ -59,6 +59,7 @@ class OperatorServicer(OperatorServiceServicer):
         """Store a job and begin its rounds; the same request again gives the same answer."""
         caller = str(current_caller())
         spec = codec.job_spec_from_wire(request.spec)
+        spec.verify_new()
         if isinstance(spec.protocol, CkksJob):
             self._require_holders(spec.protocol)
         record = RequestRecord(caller=caller, request_id=_request_id(request.request_id), digest=_content(spec))

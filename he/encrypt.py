@@ -48,8 +48,10 @@ class Encryptor:
     def __init__(self, public_key: PublicKey, *, engine: str = "numpy", seed: bytes) -> None:
         """Load the key into the engine; `seed` is 32 bytes of fresh randomness for this vector.
 
-        Raises `HEError` when SEAL refuses the key, `ValueError` on another engine or a short seed.
+        Raises `HEError` when SEAL refuses the key, or where an opening would show more than the sum
+        (`Parameters.verify_encoding`), `ValueError` on another engine or a short seed.
         """
+        public_key.parameters.verify_encoding()
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
         self.parameters: Parameters = public_key.parameters

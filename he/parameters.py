@@ -53,6 +53,12 @@ class Parameters:
         check_moduli(self.degree, self.data_primes, self.special_prime)
         check_smudging(self)
         check_room(self)
+
+    def verify_encoding(self) -> None:
+        """Raise `ParameterError` where an opening would show how single clients' values were rounded.
+
+        Nobody encrypts under such parameters. They can be made, so that what an older version kept is still read.
+        """
         check_encoding(self)
 
     @property

@@ -79,6 +79,7 @@ class AsyncOperatorClient:
 
     async def create_job(self, spec: JobSpec, *, request_id: str | None = None) -> JobStatus:
         """Make a job; the same again is harmless, another one of that name raises ``ConflictError``."""
+        spec.verify_new()
         request = wire.CreateJobRequest(request_id=request_id or uuid.uuid4().hex, spec=codec.job_spec_to_wire(spec))
         response = await self._ask(lambda stub: stub.CreateJob, request)
         return codec.job_status_from_wire(response.job)

@@ -130,6 +130,18 @@ class JobSpec:
             )
             require(error <= ckks.precision, message)
 
+    def verify_new(self) -> None:
+        """Raise :class:`PlanError` for what no job is made with any more, though one that was kept is still read.
+
+        That is a packing whose opening shows how the values of single clients were rounded.
+        """
+        if isinstance(self.protocol, CkksJob):
+            for count in self.protocol.group_sizes:
+                try:
+                    self.parameters(count).verify_encoding()
+                except HEError as error:
+                    raise PlanError(str(error)) from error
+
     def _check_masking(self, masking: MaskingJob) -> None:
         verify_feasible(
             max_clients=self.max_clients,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from secagg.errors import PolicyError
+from he.parameters import PACKINGS
+from secagg.errors import PlanError, PolicyError
 from secagg.ids import HolderId
 from secagg.plan import CeremonyPlan, CkksRound, HolderGroup, JobSpec, RoundPlan
 
@@ -58,6 +59,7 @@ class ClientPolicy:
         fraction = self.min_corrupt_fraction
         _require(0 <= fraction < 0.5, f"min_corrupt_fraction {fraction}: choose 0 or more, below 0.5")
         _require(self.engine in ENGINES, f"engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        _check_packings(self.packings)
 
     def check(self, plan: RoundPlan) -> None:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""
@@ -104,6 +106,9 @@ class HolderPolicy:
     min_security_bits: int = 40
     max_values: int = 20_000_000
 
+    def __post_init__(self) -> None:
+        _check_packings(self.packings)
+
     def check_ceremony(self, plan: CeremonyPlan) -> None:
         """Raise :class:`PolicyError` naming what is weaker than this policy."""
         spec, group = plan.spec, plan.group
@@ -121,11 +126,21 @@ class HolderPolicy:
         _check_thresholds(group, self.min_holders, self.min_threshold, self.min_corrupt_holders)
 
 
+def _check_packings(packings: frozenset[str]) -> None:
+    unknown = sorted(packings - set(PACKINGS))
+    _require(not unknown, f"packings {unknown}: choose of {', '.join(PACKINGS)}")
+
+
 def _check_cryptography(spec: JobSpec, policy: ClientPolicy | HolderPolicy) -> None:
     ckks = spec.ckks
     _require(ckks.preset in policy.presets, f"the plan's preset {ckks.preset!r} is not one of {sorted(policy.presets)}")
     if ckks.packing not in policy.packings:
         _refuse_packing(ckks.packing, policy.packings)
+    try:
+        # Whatever the policy allows: what one client encrypts would be told from the sum.
+        spec.verify_new()
+    except PlanError as error:
+        raise PolicyError(error.reason, next_step=error.next_step) from error
     bits, least = ckks.security_bits, policy.min_security_bits
     _require(bits >= least, f"the plan's security_bits {bits} are below this policy's {least}")
 

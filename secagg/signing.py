@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -151,7 +152,7 @@ def verify_signed(
 
 
 def _check_signature(message: SignedMessage, label: bytes, party: Party) -> None:
-    key = read_certificate(message.certificate).public_key()
+    key = _key_of(message.certificate)
     short = len(message.signature) <= MAX_SIGNATURE_BYTES
     try:
         if short and isinstance(key, ec.EllipticCurvePublicKey):
@@ -160,6 +161,12 @@ def _check_signature(message: SignedMessage, label: bytes, party: Party) -> None
     except InvalidSignature:
         pass
     raise MessageError(f"the signature of {party} does not fit the message")
+
+
+@lru_cache(maxsize=1024)
+def _key_of(certificate: bytes) -> object:
+    """Return the public key of a certificate, which is verified before: others take up no memory here."""
+    return read_certificate(certificate).public_key()
 
 
 def _framed(label: bytes, payload: bytes) -> bytes:

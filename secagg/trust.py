@@ -5,6 +5,7 @@ The module reads no clock and no file: times and bytes come in as arguments.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 MAX_CERTIFICATE_BYTES: Final = 8 * 1024
 _REMEMBERED: Final = 1024
-"""Certificates that are not read again, nor their CA's signature verified: what of them depends on bytes alone. Below 20 MiB."""
+"""Certificates that are not read again, nor their CA's signature verified. Only what a trusted CA issued is remembered, and of it
+what depends on bytes alone: dates and revocation are looked at each time."""
 _DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -45,11 +47,6 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateError(f"a certificate of {len(der)} bytes is larger than the {MAX_CERTIFICATE_BYTES} allowed")
-    return _read(der)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _read(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         tuple(certificate.extensions)
@@ -111,9 +108,8 @@ class TrustRoot:
                 usages, names or revocation. What was revoked later than `at` holds: a message that
                 counted when it came goes on counting.
         """
-        certificate = read_certificate(der)
+        certificate, issuer = self._vouched(der)
         party = party_of(certificate)
-        issuer = self._issuer_of(certificate, party)
         _check_dates(issuer.certificate, "the CA's certificate", at)
         _check_dates(certificate, f"the certificate of {party}", at)
         _check_profile(certificate, party)
@@ -142,10 +138,11 @@ class TrustRoot:
         """Return the same CAs with no revocation list: for one's own store, whose messages were checked when they came."""
         return TrustRoot(tuple(one.certificate for one in self._issuers))
 
-    def _issuer_of(self, certificate: x509.Certificate, party: Party) -> _Issuer:
+    def _vouched(self, der: bytes) -> tuple[x509.Certificate, _Issuer]:
         for issuer in self._issuers:
-            if _issued_by(certificate, issuer.certificate):
-                return issuer
+            with suppress(_NotIssuedError):
+                return _vouched(der, issuer.certificate), issuer
+        party = party_of(read_certificate(der))
         raise CertificateError(
             f"the certificate of {party} was not issued by the CA that is trusted here",
             next_step="Use a certificate of this deployment's own CA",
@@ -157,15 +154,21 @@ class TrustRoot:
         return f"TrustRoot({names})"
 
 
+class _NotIssuedError(Exception):
+    """A certificate is not this CA's."""
+
+
 @lru_cache(maxsize=_REMEMBERED)
-def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def _vouched(der: bytes, authority: x509.Certificate) -> x509.Certificate:
+    """Read a certificate that this CA issued. What raises is not remembered, so nobody else's certificates take up memory."""
+    certificate = read_certificate(der)
     try:
-        if not isinstance(certificate.signature_hash_algorithm, SHA256):
-            return False
-        certificate.verify_directly_issued_by(authority)
+        if isinstance(certificate.signature_hash_algorithm, SHA256):
+            certificate.verify_directly_issued_by(authority)
+            return certificate
     except (*_DAMAGED, InvalidSignature):
-        return False
-    return True
+        pass
+    raise _NotIssuedError
 
 
 def _checked_authority(authority: x509.Certificate) -> x509.Certificate:

@@ -31,8 +31,8 @@ class Changes:
     def notify(self) -> None:
         """Have every waiter's condition looked at again, soon."""
         if self._waiters and not self._looking:
-            self._looking = True
             next(iter(self._waiters)).get_loop().call_soon(self._look)
+            self._looking = True
 
     def _look(self) -> None:
         self._looking = False
@@ -68,8 +68,12 @@ def _settle(waiter: asyncio.Future[None], holds: Callable[[], bool], context: Co
     try:
         if context.run(holds):
             waiter.set_result(None)
+    except StopIteration as error:  # A future does not take this one.
+        waiter.set_exception(RuntimeError(f"a condition ended: {error!r}"))
     except Exception as error:  # noqa: BLE001 - it is the waiter's, who raises it
         waiter.set_exception(error)
+    except asyncio.CancelledError:
+        waiter.cancel()
 
 
 class WaitingRoom:

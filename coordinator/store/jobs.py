@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-import structlog
-from sqlalchemy import Connection, Row, Select, func, select, update
+from sqlalchemy import Connection, Select, func, select, update
 
 from coordinator.contracts import JobRecord, JobState
 from coordinator.store import rows
 from coordinator.store.database import insert_new
 from coordinator.store.tables import JOBS, ROUNDS
 from secagg import codec
-from secagg.errors import ConflictError, MessageError, UnknownJobError
+from secagg.errors import ConflictError, UnknownJobError
 from secagg.ids import JobId, RoundNumber
 from secagg.plan import JobSpec
 
 __all__ = ["complete", "create", "find", "lock", "next_round", "page", "require", "running"]
-
-_log: Final = structlog.get_logger("coordinator.store")
 
 
 def require(connection: Connection, job: JobId) -> None:
@@ -50,11 +46,11 @@ def create(connection: Connection, spec: JobSpec, at: float) -> bool:
 
 
 def find(connection: Connection, job: JobId) -> JobRecord:
-    """Return one job; ``MessageError`` with the reason for one that :func:`running` leaves out."""
-    row = connection.execute(select(JOBS).where(JOBS.c.job == job)).first()
-    if row is None:
+    """Return one job."""
+    found = _records(connection, select(JOBS).where(JOBS.c.job == job))
+    if not found:
         raise _unknown(job)
-    return _record(connection, row)
+    return found[0]
 
 
 def page(connection: Connection, after: str, limit: int) -> list[JobRecord]:
@@ -63,7 +59,7 @@ def page(connection: Connection, after: str, limit: int) -> list[JobRecord]:
 
 
 def running(connection: Connection) -> list[JobRecord]:
-    """Return every job that is not complete, but those of an older version whose plans do not hold any more."""
+    """Return every job that is not complete."""
     query = select(JOBS).where(JOBS.c.state == JobState.RUNNING.value).order_by(JOBS.c.job)
     return _records(connection, query)
 
@@ -83,25 +79,8 @@ def next_round(connection: Connection, job: JobId) -> RoundNumber:
 
 
 def _records(connection: Connection, query: Select[Any]) -> list[JobRecord]:
-    records = []
-    for row in connection.execute(query).all():
-        try:
-            records.append(_record(connection, row))
-        except MessageError as error:
-            if not rows.is_outdated(error):
-                raise
-            _tell_outdated(row.job, error.reason)
-    return records
-
-
-def _record(connection: Connection, row: Row[Any]) -> JobRecord:
-    return rows.job_record(row, _rounds_by_phase(connection, row.job))
-
-
-@lru_cache(maxsize=1024)
-def _tell_outdated(job: str, reason: str) -> None:
-    """Say so once: jobs are read every few seconds."""
-    _log.warning("job left out: an older version made it, and its plan does not hold any more", job=job, reason=reason)
+    found = connection.execute(query).all()
+    return [rows.job_record(row, _rounds_by_phase(connection, row.job)) for row in found]
 
 
 def _rounds_by_phase(connection: Connection, job: str) -> dict[str, int]:

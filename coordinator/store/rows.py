@@ -23,10 +23,8 @@ from coordinator.contracts import (
     RoundRecord,
 )
 from secagg import codec
-from secagg.errors import MessageError, PlanError
 from secagg.ids import ClientId, HolderId, JobId, RoundNumber
 from secagg.messages.round import HolderStatus, HolderVerdict, Phase, RoundStatus
-from secagg.plan import RoundPlan
 
 Values: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterable[Row[Any]]
@@ -143,28 +141,10 @@ def round_status(row: Row[Any], phases: Rows, holders: Rows) -> RoundStatus:
             for one in holders
             if one.verdict is not None
         ),
-        plan=None if row.plan is None else _plan(row.plan),
+        plan=None if row.plan is None else codec.round_plan_from_bytes(row.plan),
         contributors=tuple(ClientId(_is(str, name)) for name in row.contributors),
         total_weight=_number(row.total_weight),
     )
-
-
-def _plan(content: object) -> RoundPlan | None:
-    """Return a round's plan; None for one that an older version made and that does not hold any more.
-
-    All else that is known of the round is still shown, and purged in its time.
-    """
-    try:
-        return codec.round_plan_from_bytes(_is(bytes, content))
-    except MessageError as error:
-        if is_outdated(error):
-            return None
-        raise
-
-
-def is_outdated(error: MessageError) -> bool:
-    """Whether what cannot be read is sound, but of a plan that this version refuses to make."""
-    return isinstance(error.__cause__, PlanError)
 
 
 def round_record(row: Row[Any], status: RoundStatus, contributions: Rows, holders: Rows) -> RoundRecord:

@@ -16,7 +16,7 @@ import structlog
 from he.errors import FormatError
 from he.key_share import KeyShare
 from secagg import codec
-from secagg.errors import BusyError, MessageError, NotFoundError, SecAggError, StorageError
+from secagg.errors import BusyError, MessageError, NotFoundError, PolicyError, SecAggError, StorageError
 from secagg.ids import Digest, HolderId, KeyId
 from secagg.key_holder.contributions import SumOfC1
 from secagg.key_holder.held_round import HeldRound, Limits
@@ -176,9 +176,14 @@ class RoundBook:
             self._rounds[stored.ceremony_digest] = await self.run(self._opened, stored)
         except (StorageError, MessageError, FormatError) as error:
             _log.error("a stored key cannot be used", key=stored.key_id.hex(), cause=str(error))
+        except PolicyError as error:
+            _log.warning("a stored key is not used any more", key=stored.key_id.hex(), cause=error.reason)
+            await self.run(self.store.destroy_share, stored.key_id)
 
     def _opened(self, stored: StoredShare) -> HeldRound:
         plan: CeremonyPlan = codec.ceremony_plan_from_bytes(stored.ceremony_plan)
+        # A key of a plan that was good enough for an older version, or under the policy that was in force when it was made.
+        self.policy.check_ceremony(plan)
         data = self._vault.open(stored.sealed_share, _sealing_context(stored.key_id, stored.ceremony_digest))
         digest, approved = self.store.sum_digest(stored.key_id), self.store.approval(stored.key_id)
         total = None if digest is None else self.store.sums.find(stored.key_id, plan.parameters, digest)

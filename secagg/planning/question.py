@@ -31,6 +31,7 @@ class Question:
         clip: bound of a coordinate.
         precision: largest error of a coordinate of the mean, in units of clip; None: any.
         uplink_mbit: megabits that a client sends in a second.
+        holder_link_mbit: megabits that a key holder reads in a second; None: its transfer is in no limit.
         dtype: of the update's arrays, and of the mean's.
         name_bytes: length of a party's name.
         uploading_seconds: deadline of the phase in which clients upload.
@@ -44,6 +45,7 @@ class Question:
     clip: float = 1.0
     precision: float | None = None
     uplink_mbit: float | None = None
+    holder_link_mbit: float | None = None
     dtype: str = "float32"
     name_bytes: int = 10
     uploading_seconds: float = Deadlines.uploading_seconds
@@ -54,7 +56,7 @@ class Question:
         require(self.dtype in DTYPE_BYTES, f"dtype {self.dtype!r}: choose one of {', '.join(DTYPE_BYTES)}")
         require(1 <= self.name_bytes <= 63, f"name_bytes is {self.name_bytes}: choose 1 to 63")
         require_positive(self.uploading_seconds, "uploading_seconds")
-        for name in ("precision", "uplink_mbit"):
+        for name in ("precision", "uplink_mbit", "holder_link_mbit"):
             if getattr(self, name) is not None:
                 require_positive(getattr(self, name), name)
 
@@ -84,7 +86,7 @@ class Question:
 
     def job(self, protocol: CkksJob | MaskingJob) -> JobSpec:
         """Return the job that this would be; :class:`~secagg.errors.PlanError` names what to change where it cannot be one."""
-        return JobSpec(
+        spec = JobSpec(
             job=JobId("a" * self.name_bytes),
             purpose="planned",
             tensors=(TensorSpec(name="w", shape=(self.values,), dtype=self.dtype),),
@@ -95,6 +97,8 @@ class Question:
             min_total_weight=float(self.least),
             deadlines=Deadlines(uploading_seconds=self.uploading_seconds),
         )
+        spec.verify_new()
+        return spec
 
     @property
     def asked_precision(self) -> float:

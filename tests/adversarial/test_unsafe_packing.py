@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from he.parameters import PACKINGS
 from secagg.errors import PolicyError
-from secagg.plan import CkksJob, JobSpec
+from secagg.ids import KeyId
+from secagg.plan import CkksJob, CkksRound, JobSpec, RoundPlan
 from secagg.policy import HolderPolicy
 from secagg.roles.client import rules
 from secagg.roles.client.state import ClientPhase
@@ -46,3 +48,22 @@ def test_a_key_holder_makes_no_key_for_a_round_that_shows_roundings(packing: str
         ceremony.step(New(holder=ALL_HOLDERS[0], policy=HolderPolicy()), begin)
     willing = New(holder=ALL_HOLDERS[0], policy=HolderPolicy(packings=frozenset({packing})))
     assert ceremony.step(willing, begin).effects
+
+
+def at_8192(packing: str) -> JobSpec:
+    """A job as an older version made it: the true split of a sum could be told (test_encryptor_rounding)."""
+    usual = in_slots(packing)
+    return replace(usual, protocol=replace(usual.ckks, preset="ckks-8192"))
+
+
+@pytest.mark.parametrize("packing", SLOTS)
+def test_no_policy_allows_slots_that_hide_nothing(packing: str) -> None:
+    anything = frozenset(PACKINGS)
+    with pytest.raises(PolicyError, match="shows how the values of single clients were rounded"):
+        HolderPolicy(packings=anything).check_ceremony(ceremony_plan(at_8192(packing)))
+    plan = ceremony_plan(at_8192(packing))
+    round_plan = RoundPlan(
+        spec=plan.spec, round=plan.round, protocol=CkksRound(key_id=KeyId(bytes(32)), group=plan.group)
+    )
+    with pytest.raises(PolicyError, match="shows how the values of single clients were rounded"):
+        replace(POLICY, packings=anything).check(round_plan)

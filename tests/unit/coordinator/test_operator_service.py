@@ -16,6 +16,7 @@ from secagg.errors import (
     ConflictError,
     MessageError,
     NotAllowedError,
+    PlanError,
     RemoteError,
     UnknownJobError,
     UnreachableError,
@@ -155,6 +156,21 @@ async def test_a_job_that_does_not_prove_itself_is_refused_with_the_number(serve
     assert isinstance(error, MessageError)
     assert "min_contributors 1" in str(error)
     await channel.close()
+
+
+@pytest.mark.parametrize("packing", ["complex", "real"])
+async def test_a_job_whose_openings_would_show_single_clients_is_not_made(served: Served, packing: str) -> None:
+    job = a_job(protocol=CkksJob(holders=HOLDERS, preset="ckks-8192", packing=packing))
+    with pytest.raises(PlanError, match="take packing coefficients"):
+        await served.client().create_job(job)
+    # Whatever the caller's software says.
+    channel = open_channel(f"127.0.0.1:{served.port}", served.deployment.identity(OPERATOR), target=COORDINATOR)
+    request = wire.CreateJobRequest(request_id="r", spec=codec.job_spec_to_wire(job))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await OperatorServiceStub(channel).CreateJob(request, timeout=10)
+    assert "take packing coefficients" in str(error_from_rpc(caught.value))
+    await channel.close()
+    assert served.store.jobs("", 10) == []
 
 
 async def test_key_holders_without_an_address_are_named(served: Served) -> None:

@@ -151,13 +151,14 @@ def test_slots_hide_no_more_than_their_rounding_allows(packing: str, max_clients
     assert ours.hidden_bits == pytest.approx(-math.log2(distance), abs=1e-3)
     assert 20 < ours.hidden_bits < 30
     with pytest.raises(ParameterError, match=r"rounded .* take packing coefficients"):
-        preset("ckks-8192", **(NUMBERS | {"max_clients": max_clients}), packing=packing)
+        preset("ckks-8192", **(NUMBERS | {"max_clients": max_clients}), packing=packing).verify_encoding()
+    ours.verify_encoding()
 
 
 def test_weak_smudging_does_not_go_with_slots() -> None:
-    preset("ckks-4096", **NUMBERS, security_bits=30)
+    preset("ckks-4096", **NUMBERS, security_bits=30).verify_encoding()
     with pytest.raises(ParameterError, match="take packing coefficients"):
-        preset("ckks-4096", **NUMBERS, security_bits=30, packing="complex")
+        preset("ckks-4096", **NUMBERS, security_bits=30, packing="complex").verify_encoding()
 
 
 def test_smudging_may_take_two_limbs_but_not_three() -> None:

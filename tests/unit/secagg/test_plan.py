@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secagg import codec
 from secagg.errors import PlanError
 from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import (
@@ -126,8 +127,12 @@ def test_security_bits_are_kept_in_coefficients_and_slots_say_that_they_hide_les
     assert a_job().parameters(5).hidden_bits >= 40
     for packing in ("complex", "real"):
         assert 20 < a_job(protocol=CkksJob(holders=HOLDERS, packing=packing)).parameters(5).hidden_bits < 30
+        a_job(protocol=CkksJob(holders=HOLDERS, packing=packing)).verify_new()
+        # One that an older version made is still read, and nobody makes another.
+        kept = a_job(protocol=CkksJob(holders=HOLDERS, preset="ckks-8192", packing=packing))
+        assert codec.job_spec_from_bytes(codec.job_spec_to_bytes(kept)) == kept
         with pytest.raises(PlanError, match="coefficients"):
-            a_job(protocol=CkksJob(holders=HOLDERS, preset="ckks-8192", packing=packing))
+            kept.verify_new()
 
 
 def test_the_precision_holds_for_the_smallest_total_weight() -> None:

@@ -18,7 +18,7 @@ from secagg.certificates import (
 )
 from secagg.errors import CertificateError
 from secagg.party import Party
-from secagg.trust import MAX_CERTIFICATE_BYTES, TrustRoot
+from secagg.trust import MAX_CERTIFICATE_BYTES, TrustRoot, _vouched
 from tests.pki_material import ALICE, AUDITOR, COORDINATOR, DIAL, NORTH, NOW, OPERATOR, SERVE, Crafted, authority
 
 CA = authority()
@@ -102,6 +102,35 @@ def test_a_self_signed_certificate_is_refused() -> None:
 def _named(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     return builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + DAY).sign(key, SHA256())
+
+
+def test_only_what_the_ca_issued_is_remembered() -> None:
+    """A stranger's certificate would stay in memory, and drive out those of the deployment."""
+    stranger = authority()
+    before = _vouched.cache_info().currsize
+    for _ in range(3):
+        with pytest.raises(CertificateError):
+            TRUST.verify_certificate(_der(_issued(ALICE, stranger)), at=NOW)
+    assert _vouched.cache_info().currsize == before
+    own = _der(_issued(ALICE))
+    for _ in range(3):
+        assert TRUST.verify_certificate(own, at=NOW) == ALICE
+    assert _vouched.cache_info().currsize == before + 1
+
+
+def test_what_is_remembered_is_held_against_dates_and_revocations_each_time() -> None:
+    own = _issued(ALICE)
+    revoking = TrustRoot(
+        (CA.certificate,),
+        (make_revocation_list(CA, [Revocation(serial=own.serial_number, at=NOW)], number=1, at=NOW, days=30),),
+    )
+    assert TRUST.verify_certificate(_der(own), at=NOW) == ALICE
+    with pytest.raises(CertificateError, match="expired"):
+        TRUST.verify_certificate(_der(own), at=NOW + 31 * DAY)
+    with pytest.raises(CertificateError, match="revoked"):
+        revoking.verify_certificate(_der(own), at=NOW)
+    with pytest.raises(CertificateError, match="not issued by the CA"):
+        TrustRoot((authority().certificate,)).verify_certificate(_der(own), at=NOW)
 
 
 def test_a_certificate_expires_at_its_own_time_and_counts_until_then() -> None:

@@ -174,6 +174,15 @@ async def test_a_restart_takes_shares_up_and_destroys_the_expired(make: Callable
     assert late.store.shares() == ()
 
 
+async def test_a_key_of_a_plan_that_the_policy_refuses_now_is_destroyed(make: Callable[[], Desk]) -> None:
+    """As after an upgrade: its sum would be opened as the policy then allowed."""
+    await hold_share(make())
+    stricter = make()
+    stricter.book.policy = replace(stricter.book.policy, min_contributors=1_000)
+    assert await stricter.book.restore() == 0
+    assert stricter.store.shares() == ()
+
+
 async def test_a_damaged_share_keeps_no_other_from_its_use(make: Callable[[], Desk]) -> None:
     desk = make()
     effect = await hold_share(desk)
