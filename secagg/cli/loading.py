@@ -13,8 +13,11 @@ def without_collecting() -> Iterator[None]:
 
     Memory that no cycle holds is given back all the same. Source: ``benchmarks/bench_startup.py``.
     """
+    collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        # Who had turned it off before wants it off.
+        if collecting:
+            gc.enable()

@@ -13,6 +13,26 @@ import typer
 
 from secagg.cli.errors import FAILED_EXIT_CODE, friendly_errors, show_error
 from secagg.cli.operator_access import AsJson
+from secagg.cli.plan_options import (
+    CalibrationFile,
+    Clients,
+    Clip,
+    Corrupt,
+    Dropout,
+    Dtype,
+    HolderLink,
+    Holders,
+    Least,
+    Memory,
+    Packing,
+    Precision,
+    Preset,
+    Threshold,
+    Uplink,
+    Uploading,
+    ValueBits,
+    Values,
+)
 
 if TYPE_CHECKING:
     from secagg.planning.calibration import Calibration
@@ -25,36 +45,6 @@ DEFAULT_DTYPE: Final = "float32"
 BUSY: Final = 1.7
 """Seconds on the wall for each of this process's, from which on others had the cores."""
 _GIBIBYTE: Final = 1024**3
-
-Clients = Annotated[int, typer.Option(min=2, help="Clients in the frozen roster.")]
-Values = Annotated[int, typer.Option(min=1, help="Coordinates of an update; the weight is one more.")]
-Corrupt = Annotated[float, typer.Option(help="Fraction of clients that may work with the coordinator.")]
-Dropout = Annotated[float, typer.Option(help="Fraction of clients that may vanish, at any moment.")]
-Least = Annotated[
-    int | None, typer.Option(min=2, help="Fewest clients in a sum. Without: as many as must confirm anyway.")
-]
-ValueBits = Annotated[int | None, typer.Option(help="Bits of one quantised coordinate, 1 to 31. Without: 20.")]
-Uplink = Annotated[float | None, typer.Option(metavar="MBIT", help="Megabits a second that a client sends.")]
-Precision = Annotated[
-    float | None,
-    typer.Option(help="Largest error of a coordinate of the mean, in units of clip. Not reached: an error."),
-]
-Clip = Annotated[float, typer.Option(help="Bound of each coordinate of an update.")]
-Uploading = Annotated[float, typer.Option(help="Deadline of the phase in which clients upload, in seconds.")]
-Dtype = Annotated[str, typer.Option(help="Of the update's arrays, and so of the mean: float16, float32 or float64.")]
-Memory = Annotated[
-    float | None, typer.Option(metavar="GIB", help="Memory of the coordinator's machine. Without: this one's.")
-]
-CalibrationFile = Annotated[
-    Path | None, typer.Option("--calibration", help="File of `secagg plan calibrate`. Without: the one in the cache.")
-]
-Holders = Annotated[int, typer.Option(help="Key holders, 3 to 9.")]
-Threshold = Annotated[int, typer.Option(help="Key holders that open a sum.")]
-Preset = Annotated[str, typer.Option(help="Ring of CKKS: ckks-4096, or ckks-8192 for more precision.")]
-Packing = Annotated[
-    str | None,
-    typer.Option(help="Where values lie: coefficients, or slots (complex, real), which hide less. Without: a job's."),
-]
 
 
 @app.command()
@@ -72,6 +62,7 @@ def ckks(  # noqa: PLR0913, PLR0917 - one for each option
     clip: Clip = 1.0,
     precision: Precision = None,
     uplink: Uplink = None,
+    holder_link: HolderLink = None,
     uploading_seconds: Uploading = 600.0,
     dtype: Dtype = DEFAULT_DTYPE,
     memory: Memory = None,
@@ -91,6 +82,7 @@ def ckks(  # noqa: PLR0913, PLR0917 - one for each option
         clip=clip,
         precision=precision,
         uplink_mbit=uplink,
+        holder_link_mbit=holder_link,
         uploading_seconds=uploading_seconds,
         dtype=dtype,
     )
@@ -158,6 +150,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one for each option
     clip: Clip = 1.0,
     precision: Precision = None,
     uplink: Uplink = None,
+    holder_link: HolderLink = None,
     uploading_seconds: Uploading = 600.0,
     dtype: Dtype = DEFAULT_DTYPE,
     memory: Memory = None,
@@ -182,6 +175,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one for each option
         clip=clip,
         precision=precision,
         uplink_mbit=uplink,
+        holder_link_mbit=holder_link,
         uploading_seconds=uploading_seconds,
         dtype=dtype,
     )

@@ -14,6 +14,8 @@ Rows = Iterable[tuple[str, str]]
 
 NOT_CALIBRATED: Final = "not calibrated: run `secagg plan calibrate`"
 _MEBIBYTE: Final = 1024**2
+_USUAL_MBIT: Final = 100.0
+"""Of a key holder's link, where none is given."""
 
 
 def ckks_table(figures: Figures) -> Table:
@@ -36,6 +38,8 @@ def choice_table(figures: Figures) -> Table:
     for name in next(iter(columns.values())):
         table.add_row(name, *(Text(column[name]) for column in columns.values()))
     lines = [f"recommended: {figures['recommended'] or 'neither'}: {figures['reason']}"]
+    holders = figures["protocols"].get("ckks") or next(iter(figures["protocols"].values()))
+    lines.append(f"not in the seconds: {_not_in_seconds(holders)}")
     lines += [f"{name}: {value}" for name, value in _calibration_rows(figures)]
     table.caption = "\n".join(lines)
     table.caption_justify = "left"
@@ -54,8 +58,7 @@ def _ckks_rows(figures: Figures) -> Rows:
     opening = f"any {figures['threshold']} open, {figures['quorum']} approve"
     yield "Key holders", f"{figures['holders']}, {opening}, {figures['corrupt_holders']} may be corrupt"
     yield "Ring", f"{figures['preset']}, packing {figures['packing']}: {figures['security_bits']} bits of security"
-    close = f"the opening within 2^-{figures['hidden_bits']:.1f} of one that tells the sum alone"
-    yield "Smudging", f"{close}; words of {figures['smudging_word_bits']} bits"
+    yield "Smudging", f"the opening {_opening(figures)}; words of {figures['smudging_word_bits']} bits"
     yield (
         "Error of a mean",
         f"below {figures['mean_error_of_clip']:.1e} of clip, for the fewest contributors at full weight",
@@ -112,6 +115,7 @@ def _cost_rows(figures: Figures) -> Rows:
     yield "Coordinator seconds", _time(seconds["coordinator"])
     if wire["key_holder_up"] is not None:
         yield "Key-holder seconds", _time(seconds["key_holder"])
+    yield "Not in the seconds", _not_in_seconds(figures)
     yield "Coordinator memory", f"up to {figures['coordinator_memory_bytes'] / _MEBIBYTE:,.0f} MiB"
     yield "Coordinator disk", f"up to {figures['coordinator_disk_bytes'] / 1e6:,.1f} MB"
     first = figures["first_limit"]
@@ -129,8 +133,13 @@ def _side_rows(figures: Figures) -> Rows:
     holders = figures.get("holders")
     yield "key holders", "none" if holders is None else f"{holders}, any {figures['threshold']} open"
     yield "key-holder seconds", "-" if holders is None else _plain_time(seconds["key_holder"], NOT_CALIBRATED)
+    yield "key holder's bytes up", "-" if holders is None else f"{wire['key_holder_up']['total']:,}"
     yield "key holder's bytes down", "-" if holders is None else f"{wire['key_holder_down']['total']:,}"
     yield "coordinator memory", f"{figures['coordinator_memory_bytes'] / _MEBIBYTE:,.0f} MiB"
+    yield "coordinator disk", f"{figures['coordinator_disk_bytes'] / 1e6:,.1f} MB"
+    yield "security", f"{figures['security_bits']} bits"
+    yield "an opening", "tells the sum alone" if holders is None else _opening(figures)
+    yield "no overflow", figures["proof"]
     yield "error of a mean", f"{figures['mean_error_of_clip']:.1e} of clip"
     yield "drop-outs borne", f"{figures['dropped']:,}, at any moment" if holders is None else "any, before they upload"
     yield "first limit", f"{figures['first_limit']['sentence']}; {_headroom(figures['first_limit'])}"
@@ -140,9 +149,25 @@ def _calibration_rows(figures: Figures) -> Rows:
     source = figures["calibration"]
     if source is None:
         return
-    yield "Calibration", f"{source['taken_at']}, {source['file']}; no network is in the seconds"
+    yield "Calibration", f"{source['taken_at']}, {source['file']}"
+    machine = source["machine"]
+    yield "Seconds of", f"each party on a machine like {machine['cpu']}, {machine['cores']} cores"
     if source["differs"]:
         yield "", f"measured elsewhere: {'; '.join(source['differs'])}"
+
+
+def _opening(figures: Figures) -> str:
+    return f"within 2^-{figures['hidden_bits']:.1f} of one that tells the sum alone"
+
+
+def _not_in_seconds(figures: Figures) -> str:
+    holder = figures["wire_bytes"]["key_holder_down"]
+    reading = ""
+    if holder is not None:
+        mbit = figures["holder_link_mbit"] or _USUAL_MBIT
+        minutes = holder["total"] * 8 / (mbit * 1e6) / 60
+        reading = f"; key holders read {holder['total']:,} bytes each ({minutes:,.1f} min at {mbit:g} Mbit/s)"
+    return f"the network but for the client's uplink{reading}"
 
 
 def _parts(parts: Mapping[str, int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
@@ -19,6 +18,7 @@ from secagg.client.one_blas_thread import one_blas_thread
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
 from secagg.client.updates import Update, packed
+from secagg.cores import usable_cores
 from secagg.ids import NONCE_BYTES
 from secagg.messages.round import Half
 from secagg.roles.client.events import BuildKey, CiphertextReady
@@ -97,7 +97,7 @@ async def encrypt(
 
 def _lanes(engine: str) -> int:
     """Return how many threads are of use: TenSEAL holds the interpreter's lock, numpy lets go of it."""
-    return 1 if engine == "tenseal" else min(LANES, os.cpu_count() or 1)
+    return 1 if engine == "tenseal" else min(LANES, usable_cores())
 
 
 def _in_order(encryptor: Encryptor, vector: Vector, lanes: int) -> _Blocks:

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from secagg.atomic_files import PUBLIC_FILE_MODE, write_atomically
+from secagg.cores import usable_cores
 from secagg.errors import ConfigError, StorageError
 
 FORMAT: Final = 1
@@ -90,7 +91,7 @@ class SharedRates:
         pack: one value of an update packed.
         publish: one value of a sum divided, converted and hashed.
         sign: one message signed.
-        authenticate: one message authenticated, its certificate included.
+        authenticate: one message authenticated at first sight of its signer: the certificate is read and verified too.
         sync: one file put on disk, however short, where the calibration is kept.
         write: one byte more of it.
     """
@@ -186,7 +187,7 @@ def load(path: Path) -> Calibration | None:
 
 def this_machine() -> Machine:
     """Return what this process runs on."""
-    return Machine(cpu=_cpu(), cores=len(os.sched_getaffinity(0)), system=f"{platform.system()} {platform.machine()}")
+    return Machine(cpu=_cpu(), cores=usable_cores(), system=f"{platform.system()} {platform.machine()}")
 
 
 def _cpu() -> str:

@@ -19,6 +19,8 @@ TRUST: Final = {
     ),
 }
 """What each protocol relies on (docs/threat-model.md)."""
+_NOTABLE: Final = 1.01
+"""So many times as much is said to be more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,26 @@ def _recommended(forecasts: dict[str, Forecast], refusals: dict[str, str]) -> tu
     if len(fitting) == 1:
         [only] = fitting
         return only, f"{unfit}. {only} {TRUST[only]}"
-    up = {name: forecasts[name].client.total_up for name in fitting}
-    fewer = f"it takes {up['ckks'] / up['masking']:.1f} times fewer bytes up and no third parties, and its error has a hard bound"
-    return "masking", f"{fewer}. It {TRUST['masking']}"
+    ckks, masking = forecasts["ckks"], forecasts["masking"]
+    gains = f"it takes {_bytes_up(ckks, masking)} and no third parties, and its error has a hard bound"
+    return "masking", f"{gains}{_costs_more(ckks, masking)}. It {TRUST['masking']}"
+
+
+def _bytes_up(ckks: Forecast, masking: Forecast) -> str:
+    """Say how many fewer or more bytes a client sends in ``masking``."""
+    ratio = ckks.client.total_up / masking.client.total_up
+    if round(ratio, 1) == 1.0:
+        return "about as many bytes up"
+    return f"{ratio:.1f} times fewer bytes up" if ratio > 1 else f"{1 / ratio:.1f} times more bytes up"
+
+
+def _costs_more(ckks: Forecast, masking: Forecast) -> str:
+    """Say of what ``masking`` takes more than ``ckks``; nothing where it does not."""
+    found = []
+    if masking.client.total_down > _NOTABLE * ckks.client.total_down:
+        found.append(f"bytes down ({masking.client.total_down:,} instead of {ckks.client.total_down:,})")
+    if masking.work is not None and ckks.work is not None:
+        ours, theirs = (sum(work.coordinator.values()) for work in (masking.work, ckks.work))
+        if ours > _NOTABLE * theirs:
+            found.append(f"coordinator seconds ({ours:,.1f} instead of {theirs:,.1f})")
+    return f"; it takes more {' and '.join(found)}" if found else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -93,6 +94,7 @@ def with_calibration(figures: Figures, path: Path, calibration: Calibration | No
         source = {
             "file": str(path),
             "taken_at": calibration.taken_at.isoformat(),
+            "machine": asdict(calibration.machine),
             "differs": list(calibration.differences()),
         }
     return figures | {"calibration": source}
@@ -109,6 +111,7 @@ def _asked(question: Question, forecast: Forecast) -> Figures:
         "clip": question.clip,
         "precision": question.precision,
         "uplink_mbit": question.uplink_mbit,
+        "holder_link_mbit": question.holder_link_mbit,
     }
 
 

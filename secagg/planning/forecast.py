@@ -20,7 +20,7 @@ from secagg.planning.holder_bytes import holder_traffic
 from secagg.planning.limits import Limit
 from secagg.planning.memory import coordinator_memory_bytes, spool_bytes
 from secagg.planning.question import Question
-from secagg.planning.seconds import Work, ckks_work, masking_work, upload_seconds
+from secagg.planning.seconds import Work, ckks_work, masking_work, transfer_seconds
 from secagg.planning.sizes import Traffic
 
 MISSED_ROUNDS_LOG2: Final = 20
@@ -93,22 +93,24 @@ def forecast_ckks(
     Raises :class:`~secagg.errors.PlanError` naming the number to change.
     """
     spec = setup.job(question)
-    parameters = spec.parameters(setup.holders)
-    traffic, work = ckks_client(spec), None if calibration is None else ckks_work(spec, calibration)
-    deviation = parameters.mean_error(question.least, question.least) / spec.clip
+    work, holder = None if calibration is None else ckks_work(spec, calibration), holder_traffic(spec)
+    deviation = _deviation(spec, question.least)
     found = _Found(
-        spec=spec, question=question, traffic=traffic, upload_bytes=_ciphertext_bytes(parameters), error=deviation
+        spec=spec,
+        question=question,
+        traffic=ckks_client(spec),
+        upload_bytes=_ciphertext_bytes(spec.parameters(setup.holders)),
+        error=deviation,
+        error_bound=_ckks_bound(spec, deviation),
     )
-    bounds = [*found.limits(0.0, lambda n: setup.job(replace(question, clients=n, min_contributors=question.least)))]
-    if work is not None:
-        bounds += _holders_limits(spec, work)
-    return found.forecast(
-        bounds,
-        memory_there,
-        key_holder=holder_traffic(spec),
-        work=work,
-        error_bound=deviations(spec.values) * deviation + rounding(spec),
-    )
+
+    def plan(clients: int) -> None:
+        one = setup.job(replace(question, clients=clients, min_contributors=question.least))
+        # The job holds one deviation against its precision; what was asked for here is a bound of every value.
+        require(_ckks_bound(one, _deviation(one, question.least)) <= question.asked_precision, "it errs too much")
+
+    bounds = [*found.limits(0.0, plan), *_holders_limits(spec, question, work, holder.total_down)]
+    return found.forecast(bounds, memory_there, key_holder=holder, work=work)
 
 
 def forecast_masking(
@@ -124,19 +126,19 @@ def forecast_masking(
     traffic = masking_client(spec, numbers)
     work = None if calibration is None else masking_work(spec, numbers, calibration)
     error = parameters.mean_error(question.least) / spec.clip
-    found = _Found(spec=spec, question=question, traffic=traffic, upload_bytes=parameters.vector_bytes, error=error)
+    found = _Found(
+        spec=spec,
+        question=question,
+        traffic=traffic,
+        upload_bytes=parameters.vector_bytes,
+        error=error,
+        error_bound=error + rounding(spec),
+    )
     computing = 0.0 if work is None else work.client["masking"]
     bounds = found.limits(
         computing, lambda n: replace(question, clients=n, min_contributors=None).masking_job(value_bits)
     )
-    return found.forecast(
-        bounds,
-        memory_there,
-        key_holder=None,
-        work=work,
-        error_bound=error + rounding(spec),
-        neighbours=numbers.neighbours,
-    )
+    return found.forecast(bounds, memory_there, key_holder=None, work=work, neighbours=numbers.neighbours)
 
 
 def _masking_parameters(question: Question, value_bits: int) -> MaskingParameters:
@@ -160,11 +162,12 @@ class _Found:
     traffic: Traffic
     upload_bytes: int
     error: float
+    error_bound: float
 
     @property
     def upload(self) -> float | None:
         mbit = self.question.uplink_mbit
-        return None if mbit is None else upload_seconds(self.traffic.total_up, mbit)
+        return None if mbit is None else transfer_seconds(self.traffic.total_up, mbit)
 
     def limits(self, computing: float, plan: Callable[[int], object]) -> list[Limit]:
         spec, mbit, upload = self.spec, self.question.uplink_mbit, self.upload
@@ -172,8 +175,9 @@ class _Found:
         if mbit is not None and upload is not None:
             bytes_up = self.traffic.total_up
             found.append(limits.uplink(spec, bytes_up=bytes_up, mbit=mbit, upload=upload, computing=computing))
-        if self.question.precision is not None:
-            found.append(limits.precision(self.error, self.question.precision))
+        asked = self.question.precision
+        if asked is not None:
+            found.append(limits.precision(spec, error=self.error_bound, rounding=rounding(spec), asked=asked))
         return found
 
     def forecast(
@@ -183,7 +187,6 @@ class _Found:
         *,
         key_holder: Traffic | None,
         work: Work | None,
-        error_bound: float,
         neighbours: int = 0,
     ) -> Forecast:
         memory = coordinator_memory_bytes(self.spec, neighbours)
@@ -198,18 +201,30 @@ class _Found:
             memory_bytes=memory,
             disk_bytes=spool_bytes(self.spec, self.upload_bytes),
             error=self.error,
-            error_bound=error_bound,
+            error_bound=self.error_bound,
             limits=tuple(bounds),
         )
 
 
-def _holders_limits(spec: JobSpec, work: Work) -> list[Limit]:
-    adding = work.key_holder["adding c1"] + work.key_holder["signatures"]
-    opening = work.key_holder["answering"] + work.coordinator["recovering"]
-    return [
-        limits.phase("approving", "a key holder's sums of c1", adding, spec.deadlines.approving_seconds),
-        limits.phase("decrypting", "answers and recovery", opening, spec.deadlines.decrypting_seconds),
-    ]
+def _holders_limits(spec: JobSpec, question: Question, work: Work | None, bytes_down: int) -> list[Limit]:
+    """Limits of what is known of the key holders: their computing, their link, or both."""
+    mbit, found = question.holder_link_mbit, []
+    reading = None if mbit is None else transfer_seconds(bytes_down, mbit)
+    adding = None if work is None else work.key_holder["adding c1"] + work.key_holder["signatures"]
+    if adding is not None or reading is not None:
+        found.append(limits.approving(spec, computing=adding, bytes_down=bytes_down, reading=reading))
+    if work is not None:
+        found.append(limits.decrypting(spec, computing=work.key_holder["answering"]))
+    return found
+
+
+def _deviation(spec: JobSpec, least: int) -> float:
+    """Return the deviation of a ``ckks`` mean of so many clients of full weight, in units of clip."""
+    return spec.parameters(len(spec.ckks.holders)).mean_error(least, least) / spec.clip
+
+
+def _ckks_bound(spec: JobSpec, deviation: float) -> float:
+    return deviations(spec.values) * deviation + rounding(spec)
 
 
 def _ciphertext_bytes(parameters: Parameters) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from secagg.errors import PlanError
-from secagg.plan import MAX_CLIENTS, MAX_VALUES, JobSpec
+from secagg.plan import MAX_CLIENTS, MAX_VALUES, CkksJob, JobSpec
 from secagg.planning.memory import SPOOL_BYTES
 from secagg.policy import HolderPolicy
 
@@ -54,16 +54,14 @@ def uplink(spec: JobSpec, *, bytes_up: int, mbit: float, upload: float, computin
     )
 
 
-def precision(error: float, asked: float) -> Limit:
-    """The error against what was asked for, both in units of clip."""
-    sentence = f"precision: the mean errs by {error:.1e} of clip, and {asked:.1e} is asked for"
-    return Limit(
-        name="precision",
-        used=error,
-        allowed=asked,
-        sentence=sentence,
-        advice="Take ckks-8192, raise value_bits or min_contributors, or lower precision",
-    )
+def precision(spec: JobSpec, *, error: float, rounding: float, asked: float) -> Limit:
+    """The bound of every value's error against what was asked for; ``rounding``: what of it is the dtype's. In units of clip."""
+    often = ", once in 2^20 rounds by more" if isinstance(spec.protocol, CkksJob) else ""
+    sentence = f"precision: values of the mean err by up to {error:.1e} of clip{often}, and {asked:.1e} is asked for"
+    finer = spec.ckks.finer if isinstance(spec.protocol, CkksJob) else "raise value_bits, "
+    ways = "take a wider dtype, " if rounding >= asked else f"{finer}raise min_contributors, "
+    advice = f"{ways}or ask for a coarser precision"
+    return Limit(name="precision", used=error, allowed=asked, sentence=sentence, advice=advice[0].upper() + advice[1:])
 
 
 def memory(used: int, there: int) -> Limit:
@@ -94,7 +92,7 @@ def spool(used: int) -> Limit:
 
 def length(spec: JobSpec) -> Limit:
     """The length of an update against what a job, or a key holder's policy, takes."""
-    ckks = spec.protocol.NAME == "ckks"
+    ckks = isinstance(spec.protocol, CkksJob)
     most = HolderPolicy.max_values if ckks else MAX_VALUES
     whose = "a key holder takes unless its policy says otherwise" if ckks else "a job takes"
     sentence = f"values: {spec.values:,} of the {most:,} that {whose}"
@@ -129,13 +127,35 @@ def largest(plan: Callable[[int], object], known: int, most: int) -> int:
     return below
 
 
-def phase(name: str, what: str, used: float, deadline: float) -> Limit:
-    """Seconds of computing against the deadline of their phase."""
-    sentence = f"{name}: {what} take {used:,.1f} s of the {name} deadline of {deadline:g} s"
+def approving(spec: JobSpec, *, computing: float | None, bytes_down: int, reading: float | None) -> Limit:
+    """A key holder's sum of c1 against the deadline by which it approves.
+
+    Args:
+        spec: the job.
+        computing: seconds, None if unknown.
+        bytes_down: what the holder reads.
+        reading: seconds for that, None if unknown. Then they are not in the limit, and the sentence says so.
+    """
+    known = [f"{computing:,.1f} s of computing"] if computing is not None else []
+    known += [f"{reading:,.1f} s to read {bytes_down:,} bytes"] if reading is not None else []
+    missing = [] if computing is not None else ["computing"]
+    missing += [] if reading is not None else [f"the network that brings {bytes_down:,} bytes"]
+    without = f", without {' and '.join(missing)}" if missing else ""
+    needs = f"a key holder's sum of c1 takes {' and '.join(known)}{without}"
+    return _phase("approving", needs, (computing or 0.0) + (reading or 0.0), spec.deadlines.approving_seconds)
+
+
+def decrypting(spec: JobSpec, *, computing: float) -> Limit:
+    """Seconds that a key holder computes its answer against the deadline by which enough of them must have answered."""
+    needs = f"a key holder's answer takes {computing:,.1f} s of computing, without the network"
+    return _phase("decrypting", needs, computing, spec.deadlines.decrypting_seconds)
+
+
+def _phase(name: str, needs: str, used: float, deadline: float) -> Limit:
     return Limit(
         name=name,
         used=used,
         allowed=deadline,
-        sentence=sentence,
+        sentence=f"{name}: {needs}; the {name} deadline is {deadline:g} s",
         advice=f"Lower clients or values, or raise deadlines.{name}_seconds in the job",
     )

@@ -25,6 +25,7 @@ from he.recover import open_block
 from he.residues import residues_to_bytes
 from he.ring import Residues
 from secagg.client.encryption import LANES
+from secagg.cores import usable_cores
 from secagg.planning.calibration import CkksRates
 from secagg.planning.stopwatch import in_lanes, line_through, seconds_of
 from secagg.transcript import CiphertextRoot
@@ -124,15 +125,16 @@ def with_packings(presets: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _can_be_planned(name: str, packing: str) -> bool:
     try:
-        return bool(_Round(name, packing).parameters)
+        _Round(name, packing).parameters.verify_encoding()
     except ParameterError:
         return False
+    return True
 
 
 def measure_ckks(name: str, packing: str) -> CkksRates:
     """Measure one preset and packing; one to three seconds."""
     usual, other = _Round(name, packing), _Round(name, packing, *_OTHER_HOLDERS)
-    lanes = min(LANES, os.cpu_count() or 1)
+    lanes = min(LANES, usable_cores())
     encrypt, encrypt_one_core = (
         seconds_of(partial(usual.encrypt, count), parts=BLOCKS * BLOCK_CHUNKS, elapsed=count > 1)
         for count in (lanes, 1)

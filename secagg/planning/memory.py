@@ -1,7 +1,8 @@
 """What a coordinator takes of memory and disk, at the most.
 
-The constants are those of `docs/samples/coordinator.toml`, measured by `benchmarks/bench_memory.py`: the sum, its opening and the
-mean are worked on block by block, so that the length of a vector does not count, and joins are kept as they were signed.
+The constants are those of `docs/samples/coordinator.toml`, measured by `benchmarks/bench_memory.py` with MALLOC_ARENA_MAX=1, without
+which malloc's arenas come on top: the sum, its opening and the mean are worked on block by block, so that the length of a vector does
+not count, and joins are kept as they were signed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from secagg.planning.sizes import certificate_bytes
 MEBIBYTE: Final = 1024**2
 BASE_BYTES: Final = 150 * MEBIBYTE
 """Interpreter, libraries and the blocks that are worked on: 113 MiB before the first caller, and some of it for a round."""
+ARENAS_BYTES: Final = 100 * MEBIBYTE
+"""What malloc holds besides in the arenas of several threads, unless MALLOC_ARENA_MAX=1 is in the environment."""
 CONNECTION_BYTES: Final = 2 * MEBIBYTE
 """What gRPC holds for each client that is connected."""
 UPLOAD_BYTES: Final = 2 * MEBIBYTE
@@ -38,7 +41,7 @@ def coordinator_memory_bytes(spec: JobSpec, neighbours: int = 0) -> int:
     # a pair of sealed shares and two shares of each neighbour, as bytes objects
     shares = neighbours * (88 + 36 + 36 + 100)
     records = clients * (_MESSAGES[spec.protocol.NAME] * each + shares)
-    return BASE_BYTES + clients * CONNECTION_BYTES + uploading * UPLOAD_BYTES + records
+    return BASE_BYTES + ARENAS_BYTES + clients * CONNECTION_BYTES + uploading * UPLOAD_BYTES + records
 
 
 def spool_bytes(spec: JobSpec, upload_bytes: int) -> int:

@@ -30,9 +30,9 @@ class Work:
     key_holder: dict[str, float]
 
 
-def upload_seconds(bytes_up: int, uplink_mbit: float) -> float:
-    """Return how long a client's bytes are under way at ``uplink_mbit`` megabits a second."""
-    return bytes_up * BITS_PER_BYTE / (uplink_mbit * MEGABIT)
+def transfer_seconds(sent_bytes: int, mbit: float) -> float:
+    """Return how long bytes are under way at ``mbit`` megabits a second."""
+    return sent_bytes * BITS_PER_BYTE / (mbit * MEGABIT)
 
 
 def ckks_rates(spec: JobSpec, calibration: Calibration) -> CkksRates | None:

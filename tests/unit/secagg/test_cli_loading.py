@@ -18,3 +18,13 @@ def test_a_service_that_cannot_be_loaded_leaves_the_collector_on() -> None:
     with pytest.raises(ImportError), without_collecting():
         raise ImportError(message)
     assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_before_stays_off() -> None:
+    gc.disable()
+    try:
+        with without_collecting():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -118,7 +118,7 @@ async def test_the_same_update_twice_has_nothing_in_common(tmp_path: Path) -> No
 
 
 async def test_two_blocks_are_encrypted_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encryption.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(encryption, "usable_cores", lambda: 8)
     both, original = threading.Barrier(2), Encryptor.encrypt_block
     most: list[int] = []
 
@@ -136,7 +136,7 @@ async def test_two_blocks_are_encrypted_at_a_time(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(("engine", "lanes"), [("numpy", 2), ("tenseal", 1)])
 def test_lanes_work_a_few_blocks_ahead_and_no_more(engine: str, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encryption.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(encryption, "usable_cores", lambda: 8)
     assert encryption._lanes(engine) == lanes
     plan, begun = a_plan("coefficients", blocks=9), []
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from he import encrypt
+from he.parameters import PACKINGS
 from secagg.errors import PolicyError
 from secagg.ids import HolderId, JobId, KeyId, RoundNumber
 from secagg.plan import CeremonyPlan, CkksJob, CkksRound, JobSpec, RoundPlan, TensorSpec
@@ -94,6 +95,13 @@ def test_a_policy_knows_the_engines_that_there_are() -> None:
     assert [ClientPolicy(engine=engine).engine for engine in ENGINES] == [*ENGINES]
     with pytest.raises(PolicyError, match="engine 'seal': choose one of numpy, tenseal"):
         ClientPolicy(engine="seal")
+
+
+@pytest.mark.parametrize("policy", [ClientPolicy, HolderPolicy])
+def test_a_policy_knows_the_packings_that_there_are(policy: type[ClientPolicy | HolderPolicy]) -> None:
+    assert policy(packings=frozenset(PACKINGS)).packings == set(PACKINGS)
+    with pytest.raises(PolicyError, match=r"packings \['coeficients'\]: choose of coefficients, complex, real"):
+        policy(packings=frozenset({"real", "coeficients"}))
 
 
 def test_a_negative_number_of_corrupt_clients_is_no_trick() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from he.parameters import PRESET_NAMES
+from secagg import trust
 from secagg.errors import ConfigError, StorageError
 from secagg.planning import calibration as file
+from secagg.planning import measuring
 from secagg.planning.calibration import Calibration, MaskingRates, load, save
 from secagg.planning.measuring_ckks import with_packings
 from secagg.planning.stopwatch import in_lanes, line_through, seconds_of
@@ -26,6 +28,26 @@ def some() -> Calibration:
     shared = type(made.shared)(pack=1e-9, publish=1e-9, sign=1e-5, authenticate=1e-4, sync=1e-3, write=1e-9)
     masking = MaskingRates(**dict.fromkeys(MaskingRates.__dataclass_fields__, 1e-9))
     return replace(made, shared=shared, masking=masking, ckks=rates)
+
+
+def test_a_signer_is_authenticated_at_first_sight_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client sees n certificates that it never saw; what is remembered of one takes no time worth measuring."""
+    looked: list[object] = []
+    original = trust.read_certificate
+    monkeypatch.setattr(trust, "read_certificate", lambda der: looked.append(der) or original(der))
+    measured = 0
+
+    def counted(work: Callable[[], object], **_: object) -> float:
+        nonlocal measured
+        before = len(looked)
+        work()
+        work()
+        measured = len(looked) - before
+        return 1.0
+
+    monkeypatch.setattr(measuring, "seconds_of", counted)
+    measuring._signatures()
+    assert measured >= 2
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from secagg.errors import PlanError
 from secagg.planning.choice import attempt, choose
 from secagg.planning.forecast import Ckks, Forecast, forecast_ckks, forecast_masking
 from secagg.planning.question import Question
+from secagg.planning.sizes import Traffic
+from tests.unit.secagg.planning.planning_material import free
 
 FITS = Question(clients=50, values=10_000)
 REFUSED = PlanError("raise value_bits")
@@ -24,6 +28,28 @@ def test_masking_where_both_fit() -> None:
     assert choice.refusals == {}
     assert "no third parties" in choice.reason
     assert "stay online" in choice.reason
+
+
+def test_it_says_how_many_fewer_or_more_bytes_and_what_masking_takes_more_of() -> None:
+    ckks = forecast_ckks(FITS, Ckks(), calibration=free())
+    masking = forecast_masking(FITS, calibration=free())
+
+    def reason(ours: Forecast) -> str:
+        return choose({"ckks": ckks, "masking": ours}, clients_leave=False).reason
+
+    def sends(times: float, down: int = 0) -> Forecast:
+        return replace(masking, client=Traffic(up={"vector": round(times * ckks.client.total_up)}, down={"all": down}))
+
+    assert "it takes 4.0 times fewer bytes up" in reason(sends(0.25))
+    assert "it takes 2.5 times more bytes up" in reason(sends(2.5))
+    assert "it takes about as many bytes up" in reason(sends(1.01))
+    assert "takes more" not in reason(sends(0.5))
+    received = ckks.client.total_down
+    assert f"; it takes more bytes down (9,999,999 instead of {received:,}). It rests" in reason(sends(0.5, 9_999_999))
+    assert "takes more" not in reason(sends(0.5, received + 1)), "nobody cares about a byte"
+    assert masking.work is not None
+    slow = replace(masking, work=replace(masking.work, coordinator={"taking masks off": 7.0}))
+    assert "coordinator seconds (7.0 instead of 0.0)" in reason(slow)
 
 
 def test_ckks_where_clients_leave() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,21 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from secagg.cli.main import app
-from secagg.planning.calibration import load, save
+from secagg.planning.calibration import load, save, this_machine
 from secagg.planning.measuring import measure
 from tests.unit.secagg.planning.planning_material import counting
 from tests.unit.secagg.planning.test_calibration import some
 
 RUNNER = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+SIDE_BY_SIDE = (
+    "128 bits",
+    "within 2^-40.7 of one that tells the sum alone",
+    "tells the sum alone",
+    "100 clients x (2^20 - 1)",
+    "2,480.7 MB",
+    "12,674,439",
+    "not in the seconds: the network",
+)
 MILLION = ("--clients", "100", "--values", "1000000")
 
 
@@ -52,7 +61,8 @@ def test_a_person_sees_all_that_a_ckks_round_costs() -> None:
         "100 clients x clip 1 x scale 2^73 + 8 deviations of noise = 2^79",
         "19.31 at 10 Mbit/s",
         "not calibrated: run `secagg plan calibrate`",
-        "up to 478 MiB",
+        "up to 578 MiB",
+        "network but for the client's uplink; key holders read 1,207,780,970 bytes each (1.6 min at 100 Mbit/s)",
         "First limit",
     ):
         assert words in done.stdout, words
@@ -91,11 +101,15 @@ def test_seconds_come_from_the_calibration_in_the_cache(tmp_path: Path) -> None:
     assert found["calibration"] == {
         "file": str(in_cache(tmp_path)),
         "taken_at": "2026-11-26T00:00:00+00:00",
+        "machine": asdict(this_machine()),
         "differs": [],
     }
     shown = run("masking", *MILLION).stdout
     assert "not calibrated" not in shown
     assert "Calibration" in shown
+    here = this_machine()
+    for command in ("ckks", "masking", "compare"):
+        assert f"each party on a machine like {here.cpu}, {here.cores} cores" in run(command, *MILLION).stdout
 
 
 def test_a_calibration_of_another_machine_is_called_one(tmp_path: Path) -> None:
@@ -131,6 +145,7 @@ def test_a_damaged_calibration_and_one_that_is_not_there_are_errors(tmp_path: Pa
         (("ckks", "--clients", "1501", "--values", "9"), "max_clients 1501"),
         (("ckks", *MILLION, "--clip", "0"), "clip"),
         (("ckks", *MILLION, "--memory", "-1"), "memory is -1"),
+        (("ckks", *MILLION, "--holder-link", "0"), "holder_link_mbit"),
         (("masking", *MILLION, "--value-bits", "2"), "may vanish in the rounding of value_bits 2: raise value_bits"),
         (("masking", *MILLION, "--dtype", "int8"), "dtype 'int8'"),
         (("masking", *MILLION, "--dropout", "0.48", "--corrupt", "0.1"), "lower dropout_fraction"),
@@ -154,12 +169,41 @@ def test_a_plan_that_does_not_stay_within_a_limit_is_shown_and_fails(command: st
     assert "raise uploading_seconds or uplink" in next_step
 
 
+def test_a_key_holders_link_counts_where_it_is_given() -> None:
+    slow = run("ckks", *MILLION, "--holder-link", "20")
+    assert slow.exit_code == 1
+    assert "483.1 s to read 1,207,780,970 bytes, without computing; the approving deadline is 300 s" in slow.stdout
+    assert "(8.1 min at 20 Mbit/s)" in slow.stdout
+    assert figures("compare", *MILLION, "--clients-leave", "--holder-link", "50")["recommended"] == "ckks"
+    shown = run("compare", *MILLION, "--clients-leave", "--holder-link", "20")
+    assert (shown.exit_code, "recommended: neither" in shown.stdout) == (1, True)
+    assert "key holders read" not in run("masking", *MILLION).stdout
+
+
+def test_a_ckks_plan_is_refused_where_values_err_by_more_than_was_asked_though_their_deviation_does_not() -> None:
+    refused = run("ckks", *MILLION, "--precision", "1e-5")
+    assert refused.exit_code == 1
+    assert "err by up to 2.2e-05 of clip, once in 2^20 rounds by more, and 1.0e-05 is asked for" in refused.stderr
+    assert "Use preset 'ckks-8192', raise min_contributors, or ask for a coarser precision" in refused.stderr
+    assert run("ckks", *MILLION, "--precision", "2.3e-5").exit_code == 0
+    both = figures("compare", *MILLION, "--precision", "1e-5")
+    assert (both["recommended"], "precision: values of the mean" in both["refused"]["ckks"]) == ("masking", True)
+
+
 def test_both_protocols_side_by_side_with_a_recommendation() -> None:
     found = figures("compare", *MILLION, "--uplink", "10")
     assert found["recommended"] == "masking"
     assert set(found["protocols"]) == {"ckks", "masking"}
     shown = run("compare", *MILLION, "--uplink", "10").stdout
-    for words in ("recommended: masking", "bytes up per client", "19.31", "none", "5, any 3 open", "first limit"):
+    for words in (
+        "recommended: masking",
+        "bytes up per client",
+        "19.31",
+        "none",
+        "5, any 3 open",
+        "first limit",
+        *SIDE_BY_SIDE,
+    ):
         assert words in shown, words
     assert figures("compare", *MILLION, "--clients-leave")["recommended"] == "ckks"
 

@@ -8,7 +8,7 @@ from math import comb
 import pytest
 
 from secagg.planning.question import Question
-from secagg.planning.seconds import Work, ckks_work, masking_work, upload_seconds
+from secagg.planning.seconds import Work, ckks_work, masking_work, transfer_seconds
 from tests.unit.secagg.planning.planning_material import counting, free
 
 QUESTION = Question(clients=60, values=9_999, dropout=0.2)
@@ -88,4 +88,4 @@ def test_a_preset_that_was_not_measured_has_no_seconds() -> None:
 
 
 def test_an_upload_takes_its_bits() -> None:
-    assert upload_seconds(24_000_000, 10) == pytest.approx(19.2)
+    assert transfer_seconds(24_000_000, 10) == pytest.approx(19.2)
