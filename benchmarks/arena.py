@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +79,7 @@ def race(
         for lane in lanes:
             lane.finish()
     return Race(
-        measurements=tuple(lane.measurement(work, case) for lane in lanes if lane.failure is None),
+        measurements=tuple(lane.measurement(work, case, cores) for lane in lanes if lane.failure is None),
         missing=tuple(
             Missing(contestant=lane.name, reason=f"{question}, {work}: {lane.failure}")
             for lane in lanes
@@ -120,8 +120,9 @@ class _Lane:
                 self.failure = str(error)
         return {}
 
-    def measurement(self, work: str, case: Case) -> Measurement:
-        return _measurement(work, case, self.name, self._told, self._memory)
+    def measurement(self, work: str, case: Case, cores: int | None) -> Measurement:
+        found = _measurement(work, case, self.name, self._told, self._memory)
+        return replace(found, extra=found.extra | {"cores": "all" if cores is None else cores})
 
 
 def _measurement(
@@ -139,7 +140,7 @@ def _measurement(
         peak_bytes=max((one["peak_bytes"] for one in told if "peak_bytes" in one), default=memory["peak_bytes"]),
         bytes=told[-1].get("bytes"),
         note=told[-1].get("note", ""),
-        extra=extra | {"base_bytes": memory["base_bytes"]},
+        extra=extra | {"base_bytes": memory["base_bytes"], **memory.get("afterwards", {})},
     )
 
 

@@ -6,8 +6,9 @@ each.
 
 The coordinator adds up, opens and averages block by block, so that nothing grows with the length of a vector, and verifies chunk by
 chunk, so that nothing grows with the roster, but what gRPC holds for each connection: up to 2 MiB with the options of
-`coordinator.upload_streams.INCOMING_OPTIONS`. A key holder keeps its one sum of c1, 24 bytes for each value, and for a while a copy of
-it, whatever the number of clients; how much of the copy shows depends on the moment.
+`coordinator.upload_streams.INCOMING_OPTIONS`. All run with MALLOC_ARENA_MAX=1, which nobody else here has: with an arena for each thread
+malloc keeps what nobody uses, noise above what is measured. No peer stands beside them. A key holder keeps its one sum of c1, 24 bytes
+for each value, and for a while a copy of it, whatever the number of clients; how much of the copy shows depends on the moment.
 """
 
 import os
@@ -22,6 +23,8 @@ from benchmarks.records import Case, Measurement
 FEW, MANY = 4, 16
 SHORT, LONG = 250_000, 1_000_000
 SETTINGS = {"limits.concurrent_uploads": "4"}
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+NOTE = "with MALLOC_ARENA_MAX=1; peak since the service started"
 FIGURES = {"coordinator": "coordinator", "key holder": "holder"}
 
 
@@ -45,7 +48,9 @@ def services(one: Measurement) -> tuple[Measurement, ...]:
         (peak,), (idle,) = one.extra[f"{key}_peak_bytes"], one.extra[f"{key}_idle_bytes"]
         if peak is not None:
             found.append(
-                replace(one, work=service, case=case, peak_bytes=peak, bytes=None, note="", extra={"base_bytes": idle})
+                replace(
+                    one, work=service, case=case, peak_bytes=peak, bytes=None, note=NOTE, extra={"base_bytes": idle}
+                )
             )
     return tuple(found)
 
@@ -71,8 +76,7 @@ def grown(found: list[Measurement]) -> None:
 def main() -> None:
     asked = options(__doc__)
     notebook = Notebook("memory", "Peak memory of the services by clients and by length", replace(asked, repetitions=1))
-    # With an arena for each thread, malloc keeps what nobody uses: noise above what is measured here.
-    os.environ["MALLOC_ARENA_MAX"] = "1"
+    os.environ |= ONE_ARENA
     ours = contestant("sumveil", "round")
     assert isinstance(ours, Contestant)
     found = []

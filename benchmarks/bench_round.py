@@ -3,7 +3,7 @@
 Both use all cores: our clients are spread over as many processes as there are cores, as the peer's engine spreads its own. In the peer's
 round nothing goes over a wire and nothing is signed, clients have 20 neighbours and the mean goes nowhere; in ours all 49 others are
 neighbours, as our planner wants it, and every client ends with the mean. `ckks` is ours alone. Peak memory is that of the process with the
-coordinator, or the peer's server.
+coordinator since it started, or of the peer's server since its engine stands.
 """
 
 from dataclasses import replace

@@ -3,14 +3,25 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.arena import ROOT, Contestant, Race
 from benchmarks.environments import contestant
 from benchmarks.options import Options
-from benchmarks.records import Comparison, Figure, Machine, Measurement, Missing, Record, Taken
+from benchmarks.records import FEWEST_REPETITIONS, Comparison, Figure, Machine, Measurement, Missing, Record, Taken
+
+MADE = ("benchmarks/results", "docs/performance.md", "docs/performance")
+"""What programs and report write themselves: another state of it makes no other figures."""
+
+
+class Tree(NamedTuple):
+    """The state of the sources; `dirty`: not as committed, or with files that nobody committed."""
+
+    commit: str
+    dirty: bool
 
 
 class Notebook:
@@ -30,6 +41,7 @@ class Notebook:
         self._comparisons: list[Comparison] = []
         self._missing: dict[str, Missing] = {}
         self._versions: dict[str, Mapping[str, str]] = {}
+        self._tree = tree_of(ROOT)  # Now: who edits while it runs does not change what was measured.
         print(f"{title} ({options.repetitions} repetitions)")
 
     def entrants(self, *peers: str) -> list[Contestant]:
@@ -76,7 +88,8 @@ class Notebook:
         one = Comparison.of(row, ours, against, figure=figure, at_most=at_most)
         self._comparisons.append(one)
         low, high = one.spread
-        goal = "" if at_most is None else f", at most {at_most:g}: {'held' if one.held else 'NOT HELD'}"
+        verdict = {True: "held", False: "NOT HELD", None: f"not judged: fewer than {FEWEST_REPETITIONS} repetitions"}
+        goal = "" if at_most is None else f", at most {at_most:g}: {verdict[one.held]}"
         print(f"  => {row}: {one.ratio:.3f} x {one.against}'s {figure} ({low:.3f} to {high:.3f}){goal}", flush=True)
 
     def write(self) -> Path:
@@ -86,7 +99,7 @@ class Notebook:
             title=self._title,
             quick=self._options.quick,
             repetitions=self._options.repetitions,
-            taken=taken(self._versions),
+            taken=taken(self._versions, self._tree),
             measurements=self._measurements,
             comparisons=self._comparisons,
             missing=tuple(self._missing.values()),
@@ -104,11 +117,18 @@ def line(one: Measurement) -> str:
     return f"  {one.work:24} {case:36} {one.contestant:18} {one.median:9.4f} s ({low:.4f} to {high:.4f}){peak}{wire}"
 
 
-def taken(versions: Mapping[str, Mapping[str, str]]) -> Taken:
-    """Now, here, from this tree."""
+def tree_of(root: Path) -> Tree:
+    """Of the repository there; nothing and clean where there is none."""
+    others = [f":(exclude){path}" for path in MADE]
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *others)
+    return Tree(commit=_git(root, "rev-parse", "HEAD"), dirty=bool(changes))
+
+
+def taken(versions: Mapping[str, Mapping[str, str]], tree: Tree) -> Taken:
+    """Now, here, from that tree."""
     return Taken(
-        commit=_git("rev-parse", "HEAD"),
-        dirty=bool(_git("status", "--porcelain", "--untracked-files=no")),
+        commit=tree.commit,
+        dirty=tree.dirty,
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         machine=machine(),
         versions=versions,
@@ -129,7 +149,7 @@ def _cpu() -> str:
     return found[0] if found else platform.machine()
 
 
-def _git(*arguments: Sequence[str] | str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     """Nothing where there is no repository."""
-    said = subprocess.run(["git", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    said = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
     return said.stdout.strip()

@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 Case = Mapping[str, Any]
 """The sizes of a measurement, by name: numbers, texts and booleans."""
 Figure = Literal["seconds", "bytes", "peak_bytes"]
+FEWEST_REPETITIONS = 5
+"""A verdict on fewer would be one on noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +19,9 @@ class Measurement:
     """One contestant at one work.
 
     `seconds` has one entry for each repetition; all contestants of a race have as many, in the same order. `peak_bytes` is the
-    most that its process had in memory, `bytes` what goes over the wire. `extra`: whatever else it told, one entry for
-    each repetition; "base_bytes", the memory before the work; "phases", {name: seconds of each repetition}.
+    most that its process had in memory since its preparation ended, `bytes` what goes over the wire. `extra`: whatever else it told,
+    one entry for each repetition; "base_bytes", the memory before the work; "phases", {name: seconds of each repetition}; "cores", how
+    many it could use, or "all"; "error", the largest one of the opened values, where it told one at its end.
     """
 
     work: str
@@ -55,8 +58,8 @@ class Measurement:
 class Comparison:
     """Ours divided by theirs.
 
-    `row` is the work in the words of the goal; `at_most` the goal, None where there is none; `held` whether it was reached. `case`
-    is ours. `spread`: smallest and largest ratio of paired repetitions.
+    `row` is the work in the words of the goal; `at_most` the goal, None where there is none; `held` whether it was reached, None also where
+    there were too few repetitions to say so. `case` is ours. `spread`: smallest and largest ratio of paired repetitions.
     """
 
     row: str
@@ -97,7 +100,7 @@ class Comparison:
             ratio=ratio,
             spread=(min(ratios), max(ratios)),
             at_most=at_most,
-            held=None if at_most is None else ratio <= at_most,
+            held=None if at_most is None or len(ours.seconds) < FEWEST_REPETITIONS else ratio <= at_most,
         )
 
     @classmethod

@@ -6,11 +6,12 @@ Standard library only and Python 3.10: peers' interpreters load it. A contestant
 ===================================== ==================================================================================
 request                               answer
 ===================================== ==================================================================================
-{"do": "versions"}                    {"versions": {package: version}}
-{"do": "prepare", "work", "case"}     {"ready": true}
+{"do": "versions"}                    {"versions": {package: version}}, "python" among them
+{"do": "prepare", "work", "case"}     {"ready": true}; from here on the peak of memory is counted
 {"do": "run"}                         {"seconds": s, ...}: "bytes", "note", "phases" {name: seconds}, "peak_bytes" where
                                       another process did the work, and what else it tells
-{"do": "finish"}                      {"peak_bytes": VmHWM of the process, "base_bytes": its RSS before prepare}, and ends
+{"do": "finish"}                      {"peak_bytes": VmHWM since the preparation ended, "base_bytes": RSS before it,
+                                      "afterwards": {...} what a `Checked` work tells at its end}, and ends
 whatever failed                       {"failed": text}
 ===================================== ==================================================================================
 """
@@ -19,11 +20,13 @@ import argparse
 import gc
 import json
 import os
+import platform
 import runpy
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 Run = Callable[[], dict[str, Any]]
@@ -32,6 +35,8 @@ Prepare = Callable[[dict[str, Any]], Run]
 """From a case to what is repeated."""
 
 _STATUS = "/proc/self/status"
+_CLEAR_REFS, _RESET_PEAK = "/proc/self/clear_refs", "5"
+"""Linux's proc(5): what is written sets VmHWM back to the present VmRSS."""
 _answers: TextIO | None = None
 
 
@@ -53,6 +58,22 @@ def answer_lines() -> TextIO:
     return _answers
 
 
+class Checked:
+    """A run with something to do after the last one, when neither time nor memory counts any more.
+
+    Args:
+        run: what is repeated.
+        afterwards: returns what is told once, such as {"error": the largest one}; what it raises is the contestant's failure.
+    """
+
+    def __init__(self, run: Run, afterwards: Run) -> None:
+        self._run = run
+        self.afterwards = afterwards
+
+    def __call__(self) -> dict[str, Any]:
+        return self._run()
+
+
 class _Stage:
     def __init__(self, works: Mapping[str, Prepare], versions: Callable[[], Mapping[str, str]]) -> None:
         self._works = works
@@ -71,15 +92,17 @@ class _Stage:
     def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         do = request["do"]
         if do == "versions":
-            return {"versions": dict(self._versions())}
+            return {"versions": {"python": platform.python_version(), **self._versions()}}
         if do == "prepare":
             self._base_bytes = _memory_bytes("VmRSS")
             self._run = self._works[request["work"]](request["case"])
+            _forget_peak()
             return {"ready": True}
         if do == "run":
             return self._timed()
         self.finished = True
-        return {"peak_bytes": _memory_bytes("VmHWM"), "base_bytes": self._base_bytes}
+        memory = {"peak_bytes": _memory_bytes("VmHWM"), "base_bytes": self._base_bytes}
+        return memory | ({"afterwards": self._run.afterwards()} if isinstance(self._run, Checked) else {})
 
     def _timed(self) -> dict[str, Any]:
         if self._run is None:
@@ -91,8 +114,16 @@ class _Stage:
         return {"seconds": seconds, **told}
 
 
+def _forget_peak() -> None:
+    """Let VmHWM be the work's own: making keys, peers' contexts and what is checked may take more than it does."""
+    gc.collect()
+    # Where it may not be written the preparation counts too.
+    with suppress(OSError), open(_CLEAR_REFS, "w", encoding="ascii") as file:  # noqa: PTH123 - as short as it can be
+        file.write(_RESET_PEAK)
+
+
 def _memory_bytes(name: str) -> int:
-    """Of this process: VmRSS is what it has in memory, VmHWM the most it ever had."""
+    """Of this process: VmRSS is what it has in memory, VmHWM the most since `_forget_peak`."""
     with open(_STATUS, encoding="ascii") as lines:  # noqa: PTH123 - as short as it can be
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 

@@ -83,7 +83,7 @@ class Engine:
             raise found
         return {
             "seconds": found,
-            "note": "seconds of a whole round; peak_bytes is of the engine's process with the server",
+            "note": f"{self.case['shares'] - 1} neighbours; cores: all; peak_bytes is of the engine's process with the server",
         }
 
     def _serve(self, grid: Any, context: Context) -> None:

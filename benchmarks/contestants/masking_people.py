@@ -6,7 +6,6 @@ number of shares that a peer was given, `Numbers` can leave that one check out.
 
 import hashlib
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -57,9 +56,9 @@ class Numbers:
 
 
 def numbers_of(case: Mapping[str, Any], plan: RoundPlan) -> Numbers:
-    """The planner's, or where the case names a peer's shares, one of them its own, as many neighbours and its threshold."""
+    """The planner's; or of a peer's shares, one of them its own, as many neighbours and its threshold, unless the case is "planned"."""
     clients = case["clients"]
-    if "shares" not in case:
+    if "shares" not in case or case.get("planned"):
         masking = plan.spec.masking
         found = plan_numbers(
             clients,
@@ -90,7 +89,7 @@ def plan_of(case: Mapping[str, Any]) -> RoundPlan:
 def versions() -> dict[str, str]:
     """Of what our figures hang on."""
     packages = ("sumveil", "numpy", "cryptography", "grpcio", "protobuf")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {name: version(name) for name in packages}
 
 
 def names_of(clients: int) -> tuple[ClientId, ...]:

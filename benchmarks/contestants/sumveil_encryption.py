@@ -4,6 +4,7 @@ SUMVEIL_ENGINE and SUMVEIL_PACKING choose what is not the default.
 """
 
 import asyncio
+import math
 import os
 import secrets
 import tempfile
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stage import Prepare, Run, serve
+from benchmarks.stage import Checked, Prepare, Run, serve
 from he.ciphertext import Ciphertext, chunk_to_bytes
 from he.encrypt import SEED_BYTES, Encryptor
+from he.moduli import MAX_MODULUS_BITS
+from he.parameters import Parameters
 from he.public_key import PublicKey
 from secagg.client import encryption
 from secagg.client.spool import CiphertextSpool
@@ -30,7 +33,6 @@ from tests.job_material import HOLDERS, a_job, a_plan
 ENGINE, PACKING = os.environ.get("SUMVEIL_ENGINE", "numpy"), os.environ.get("SUMVEIL_PACKING", CkksJob.packing)
 CHECKED_VALUES = 10_000
 DEVIATIONS = 8
-NOTE = f"ckks-4096, {PACKING} packing, {ENGINE} engine, public key"
 
 
 def job_of(values: int) -> JobSpec:
@@ -66,9 +68,20 @@ def wire(update: dict[str, np.ndarray], spec: JobSpec, key: PublicKey) -> tuple[
     }
 
 
-def check() -> None:
-    """Somebody with the whole secret key opens what is sent."""
-    spec, vector = job_of(CHECKED_VALUES), vector_of(CHECKED_VALUES)
+def note_of(parameters: Parameters) -> str:
+    """What the security and the precision hang on."""
+    data, key = (math.log2(math.prod(primes)) for primes in (parameters.data_primes, parameters.key_primes))
+    most = MAX_MODULUS_BITS[parameters.degree]
+    return (
+        f"N = {parameters.degree}, log2 Q = {data:.0f} ({key:.0f} with the special prime; λ ≥ 128 up to {most}), "
+        f"scale 2^{math.log2(parameters.scale):.1f}, {PACKING} packing, {ENGINE} engine, public key; "
+        f"an opened value's deviation, smudging included, is {parameters.value_error(1):.1e}"
+    )
+
+
+def check(values: int) -> dict[str, Any]:
+    """Somebody with the whole secret key opens what is sent; return the largest error of a value."""
+    spec, vector = job_of(values), vector_of(values)
     parameters = a_plan(spec).parameters
     key, secret = draw_key(parameters, seed=0)
     data, _ = wire({"layer": vector}, spec, key)
@@ -76,20 +89,24 @@ def check() -> None:
     opened = open_alone(Ciphertext(parameters, *np.frombuffer(data, dtype="<u4").reshape(shape)), secret)
     expected, _ = packed({"layer": vector}, 1.0, spec)
     # Nothing is smudged here: what is opened has the noise of one encryption.
-    assert np.abs(opened - expected).max() < DEVIATIONS * parameters.value_error(1)
+    error = float(np.abs(opened - expected).max())
+    assert error < DEVIATIONS * parameters.value_error(1)
+    return {"error": error}
 
 
 def encrypt(case: dict[str, Any]) -> Run:
-    check()
+    check(CHECKED_VALUES)
     spec, update = job_of(case["values"]), {"layer": vector_of(case["values"])}
-    key, _ = draw_key(a_plan(spec).parameters, seed=0)
+    parameters = a_plan(spec).parameters
+    key, _ = draw_key(parameters, seed=0)
+    note = note_of(parameters)
 
     def run() -> dict[str, Any]:
         start = time.perf_counter()
         data, phases = wire(update, spec, key)
-        return {"seconds": time.perf_counter() - start, "bytes": len(data), "phases": phases, "note": NOTE}
+        return {"seconds": time.perf_counter() - start, "bytes": len(data), "phases": phases, "note": note}
 
-    return run
+    return Checked(run, lambda: check(case["values"]))
 
 
 def spool(case: dict[str, Any]) -> Run:
@@ -104,7 +121,7 @@ def spool(case: dict[str, Any]) -> Run:
             asyncio.run(encryption.encrypt(update, 1.0, effect, ciphertexts, lambda *_: None, engine=ENGINE))
             seconds = time.perf_counter() - start
             size = sum(os.fstat(ciphertexts._files[half].fileno()).st_size for half in Half)  # noqa: SLF001
-        return {"seconds": seconds, "bytes": size, "note": NOTE}
+        return {"seconds": seconds, "bytes": size, "note": note_of(plan.parameters)}
 
     return run
 

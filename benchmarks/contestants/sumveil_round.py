@@ -20,6 +20,7 @@ from benchmarks.contestants.houses import Houses
 from benchmarks.contestants.masking_people import versions
 from benchmarks.stage import serve
 from secagg.identity import Role
+from secagg.masking.planner import COMPLETE_UP_TO
 from secagg.messages.round import Phase
 from secagg.plan import CkksJob, JobSpec, MaskingJob, TensorSpec
 from tests.live_deployment import LiveDeployment
@@ -29,7 +30,10 @@ ROUND_SECONDS = 200.0
 GRACE_SECONDS = 30.0
 """For a house to tell what went wrong in a round, and to check its means."""
 BUILT_SECONDS = 60.0
-NOTE = "a client's bytes are all that its connection carried, TLS and HTTP/2 included"
+NOTE = (
+    "cores: all; clients in as many processes as cores, those of one process share one cache of verified certificates; "
+    "a client's bytes are all that its connection carried, TLS and HTTP/2 included"
+)
 
 
 def job(protocol: str, clients: int, values: int) -> JobSpec:
@@ -59,6 +63,7 @@ class Deployed:
     def __init__(self, case: dict[str, Any], houses: int | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="round-")
         self.clients, self.round = case["clients"], 0
+        self._note = NOTE if case["protocol"] == "ckks" else f"{neighbours(self.clients)}; {NOTE}"
         self.spec = job(case["protocol"], self.clients, case["values"])
         self.live = LiveDeployment(Path(self._folder.name), holders=HOLDERS if case["protocol"] == "ckks" else ())
         self.live.settings["coordinator"] = dict(case.get("settings", {}))
@@ -105,7 +110,7 @@ class Deployed:
             "bytes": sum(one.sent for one in played) // self.clients,
             "bytes_down": sum(one.received for one in played) // self.clients,
             "phases": phases(played, began, ended),
-            "note": NOTE,
+            "note": self._note,
             "client_processes": len(played),
             "clients_cpu_seconds": sum(one.cpu_seconds for one in played),
             "peak_bytes": max(self.houses.peak_bytes()),
@@ -135,6 +140,12 @@ def phases(played: Sequence[Played], began: float, ended: float) -> dict[str, fl
     return dict(zip(starts, (after - start for start, after in zip([began, *ends], ends, strict=False)), strict=True))
 
 
+def neighbours(clients: int) -> str:
+    """What our planner makes of so many clients, in words."""
+    assert clients <= COMPLETE_UP_TO, "a sparse graph has fewer"
+    return f"{clients - 1} neighbours, the complete graph"
+
+
 def _largest(what: str, sizes: dict[str, int]) -> dict[str, int | None]:
     """Of the coordinator, and of the key holder that has most; None where there is none."""
     holders = [size for name, size in sizes.items() if name in HOLDERS]
@@ -143,8 +154,6 @@ def _largest(what: str, sizes: dict[str, int]) -> dict[str, int | None]:
 
 def prepare(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """Whole rounds of a protocol."""
-    # With an arena for each thread, malloc keeps what nobody uses: noise above what is measured.
-    os.environ["MALLOC_ARENA_MAX"] = "1"
     return Deployed(case).play
 
 

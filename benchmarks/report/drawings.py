@@ -18,6 +18,7 @@ Records = Mapping[str, Record]
 LABELLED_PERCENT = 9.0
 LABELLED_CHARACTERS_PER_PERCENT = 0.75
 """What fits into a stage's part of a bar."""
+VERDICT_COLOURS = {True: OURS, False: FAILED, None: REST_COLOUR}
 LEAST_GAP = 0.08
 """Between two labels, as a part of the axis."""
 
@@ -30,13 +31,13 @@ def draw_all(records: Records) -> dict[str, str]:
 
 
 def _goals(records: Records) -> str | None:
-    """Every figure as a part of what is allowed: a bar that ends before 100 % held."""
+    """Every figure as a part of what is allowed: a bar that ends before 100 % held; a grey one is not judged."""
     found = [one for one in verdicts(records) if one.found is not None][::-1]
     if not found:
         return None
     figure, (axes,) = blank(8, 0.8 + 0.36 * len(found))
     for place, one in enumerate(found):
-        axes.barh(place, _percent(one), height=0.6, color=OURS if _percent(one) <= 100 else FAILED)
+        axes.barh(place, _percent(one), height=0.6, color=VERDICT_COLOURS[one.found.held if one.found else None])
     axes.axvline(100, color="black", linewidth=1.5)
     axes.set_yticks(range(len(found)), [f"{one.goal.short}, {FIGURES[one.figure]}" for one in found])
     axes.set_xlabel("measured ratio in % of the most that is allowed (line)")

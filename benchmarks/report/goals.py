@@ -4,9 +4,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from benchmarks.records import Comparison, Record
+from benchmarks.records import FEWEST_REPETITIONS, Comparison, Record
 from benchmarks.report.figures import between, ratio, table
 
+OF_NEIGHBOURS = (
+    "k = 31 is the peer's choice of shares for 100 clients. Our planner lets everybody deal to everybody up to 200 clients: what a client "
+    "does then, with k = 99, stands beside the same peer further down, without a bound."
+)
 FIGURES = {"seconds": "time", "bytes": "bytes", "peak_bytes": "peak memory"}
 
 
@@ -53,7 +57,7 @@ GOALS = (
     Goal(
         question="masking",
         work="masking client, n = 100, k = 31, 1e6 values, all phases",
-        against="Flower SecAgg+ client mod",
+        against="Flower SecAgg+ client mod; ours with signatures and certificates verified",
         short="masking client",
         bounds={"seconds": 0.2, "bytes": 0.5},
     ),
@@ -116,7 +120,7 @@ def _measured(verdict: Verdict, records: Mapping[str, Record]) -> list[str]:
     found = verdict.found
     if found is None:
         return ["not measured", "–", _why_not(records.get(verdict.goal.question))]
-    held = {True: "yes", False: "**no**", None: "not judged"}[found.held]
+    held = {True: "yes", False: "**no**", None: f"not judged: fewer than {FEWEST_REPETITIONS} repetitions"}[found.held]
     return [ratio(found.ratio), between(*found.spread), held]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.records import Record
 from benchmarks.report.drawings import draw_all
 from benchmarks.report.figures import seconds, table
-from benchmarks.report.goals import goals_table
+from benchmarks.report.goals import OF_NEIGHBOURS, goals_table
 from benchmarks.report.origin import origin_lines
 from benchmarks.report.prediction import PREDICTED, prediction_lines
 from benchmarks.report.profile import phases_of, profile_lines
@@ -39,9 +39,12 @@ PLOTS = {
 OPENING = """# Performance
 
 Made by `make bench-report` from what `make bench` wrote to `benchmarks/results/`; do not edit. We and the peers run in the same run,
-in turns, each in a process of its own, on one core unless a line says otherwise. Times are medians over the repetitions; a ratio is
-the median of the ratios of paired repetitions, ours divided by theirs, with the lowest and the highest beside it: below 1 we are
-faster or smaller. Peak memory is `VmHWM` of the process, imports included. Quote ratios, not seconds: seconds are this machine's.
+in turns, each in a process of its own, on one core; whole rounds, their growth, the services' memory and what the planner predicts
+use all cores, and so do our client's way into its spool, where the line says it, and gRPC over the loopback. Times are medians over
+the repetitions; a ratio is the median of the ratios of paired repetitions, ours divided by theirs, with the lowest and the highest
+beside it: below 1 we are faster or smaller. A bound is judged on 5 repetitions or more. Peak memory is `VmHWM` of the process, its
+imports and what it was prepared with included, but counted only since the preparation ended; that of a service, and of a process of
+clients, since it started. Quote ratios, not seconds: seconds are this machine's.
 """
 
 
@@ -71,7 +74,15 @@ def write_report(results: Path, docs: Path) -> list[Path]:
 
 
 def page(records: Mapping[str, Record], drawn: Mapping[str, str]) -> str:
-    lines = [OPENING, *_quick_warning(records), "## What we hold ourselves to", "", *goals_table(records)]
+    lines = [
+        OPENING,
+        *_quick_warning(records),
+        "## What we hold ourselves to",
+        "",
+        *goals_table(records),
+        OF_NEIGHBOURS,
+        "",
+    ]
     lines += _picture("goals.svg", "Every ratio as a part of the most that is allowed", drawn)
     for record in records.values():
         lines += [f"## {record.title}", "", *_section(record, records, drawn)]
@@ -91,7 +102,7 @@ def _section(record: Record, records: Mapping[str, Record], drawn: Mapping[str, 
     lines += missing_lines(record) + comparisons_table(record.comparisons)
     lines += prediction_lines(record)
     others = [one for one in record.measurements if not one.extra.get(PREDICTED)]
-    return lines + measurements_table(others) + _phases(record)
+    return lines + measurements_table(others, record.repetitions) + _phases(record)
 
 
 def _phases(record: Record) -> list[str]:

@@ -7,16 +7,21 @@ from benchmarks.records import Comparison, Measurement, Record
 from benchmarks.report.figures import between, ratio, seconds, size, table, three_digits
 from benchmarks.report.goals import FIGURES
 
-COLUMNS = ("work", "case", "by", "median", "min – max", "peak memory", "bytes", "note")
+COLUMNS = ("work", "case", "by", "cores", "repetitions", "median", "min – max", "peak memory", "bytes", "note")
 TEXTS = 3
 """Columns on the left that hold no numbers."""
 
 
-def measurements_table(measurements: Sequence[Measurement]) -> list[str]:
-    """One line for each measurement, without columns that nobody fills; what all have in common stands above the table, once."""
+def measurements_table(measurements: Sequence[Measurement], repetitions: int) -> list[str]:
+    """One line for each measurement, without columns that nobody fills; what all have in common stands above the table, once.
+
+    Args:
+        measurements: of one record.
+        repetitions: the record's; who has another number of them says so in its line.
+    """
     shared = common_case([one.case for one in measurements])
     notes = {one.note for one in measurements}
-    rows = [_line(one, shared) for one in measurements]
+    rows = [_line(one, shared, repetitions) for one in measurements]
     kept = [place for place in range(len(COLUMNS)) if any(row[place] not in ("", "–") for row in rows)]
     lines = [f"In every line: {case_text(shared)}.", ""] if shared else []
     if len(notes) == 1 and notes != {""}:
@@ -26,11 +31,13 @@ def measurements_table(measurements: Sequence[Measurement]) -> list[str]:
     return lines + table([COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows], texts)
 
 
-def _line(one: Measurement, shared: Mapping[str, Any]) -> list[str]:
+def _line(one: Measurement, shared: Mapping[str, Any], repetitions: int) -> list[str]:
     own = {name: value for name, value in one.case.items() if name not in shared}
     low, high = one.spread
     timed = [seconds(one.median), f"{seconds(low)} – {seconds(high)}"] if one.seconds else ["–", "–"]
-    return [one.work, case_text(own), one.contestant, *timed, size(one.peak_bytes), _wire(one), one.note]
+    cores = str(one.extra.get("cores", ""))
+    times = "" if len(one.seconds) == repetitions else str(len(one.seconds))
+    return [one.work, case_text(own), one.contestant, cores, times, *timed, size(one.peak_bytes), _wire(one), one.note]
 
 
 def _wire(one: Measurement) -> str:

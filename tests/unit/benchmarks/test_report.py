@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_the_worst_of_several_measurements_of_a_row_counts() -> None:
     mild, severe = goal_records(0.8)["addition"], goal_records(1.2)["addition"]
     both = record("addition", mild.measurements, comparisons=[*severe.comparisons, *mild.comparisons])
     assert any("| 0.180 × |" in row and "**no**" in row for row in goals_table({"addition": both}))
+
+
+def test_a_row_with_few_repetitions_is_not_judged() -> None:
+    mild = goal_records(0.8)["addition"]
+    few = record("addition", mild.measurements, comparisons=[replace(one, held=None) for one in mild.comparisons])
+    assert any("| not judged: fewer than 5 repetitions |" in row for row in goals_table({"addition": few}))
+    assert draw_all({"addition": few})["goals.svg"] != draw_all({"addition": mild})["goals.svg"]
+
+
+def test_cores_and_other_numbers_of_repetitions_stand_in_their_lines() -> None:
+    one = measured("round", "sumveil", 1.0, extra={"cores": 1})
+    text = page({"round": record("round", [one, replace(one, seconds=(2.0,), extra={"cores": "all"})])}, {})
+    assert "| by | cores | repetitions | median |" in text
+    assert "| sumveil | 1 |  | 1.00 s |" in text
+    assert "| sumveil | all | 1 | 2.00 s |" in text
+    assert "| by | cores | median |" in page({"round": record("round", [one])}, {})
 
 
 def test_a_row_without_a_measurement_says_why_it_has_none() -> None:
