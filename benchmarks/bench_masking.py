@@ -65,7 +65,8 @@ def measure(notebook: Notebook, asked: Options, case: Case, contestants: tuple[C
     row = ROW if goal else f"masking client, n = {case['clients']}, {case['values']:,} values, all phases"
     notebook.compare(row, ours, peer, at_most=GOAL_SECONDS if goal else None)
     notebook.compare(f"{row}: sent", ours, peer, figure="bytes", at_most=GOAL_BYTES if goal else None)
-    notebook.compare(f"{row}, without signatures, as the peer", found.of(UNSIGNED), peer)
+    bare = f"{row}, without signatures, as the peer"
+    notebook.compare(bare, found.of(UNSIGNED), peer, at_most=GOAL_SECONDS if goal else None)
 
 
 def measure_planned(notebook: Notebook, asked: Options, case: Case, contestants: tuple[Contestant, ...]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.records import Record
 from benchmarks.report.drawings import draw_all
 from benchmarks.report.figures import seconds, table
-from benchmarks.report.goals import OF_NEIGHBOURS, goals_table
+from benchmarks.report.goals import OF_NEIGHBOURS, goals_table, round_words
 from benchmarks.report.origin import origin_lines
 from benchmarks.report.prediction import PREDICTED, prediction_lines
 from benchmarks.report.profile import phases_of, profile_lines
@@ -82,6 +82,7 @@ def page(records: Mapping[str, Record], drawn: Mapping[str, str]) -> str:
         *goals_table(records),
         OF_NEIGHBOURS,
         "",
+        *round_words(records),
     ]
     lines += _picture("goals.svg", "Every ratio as a part of the most that is allowed", drawn)
     for record in records.values():

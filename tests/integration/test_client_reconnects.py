@@ -42,7 +42,7 @@ MIDDLE = 2 * PART_BYTES + PART_BYTES // 2
 """More than a join and two parts, and less than any upload here."""
 JOINED_BEFORE = "round 1 was joined before, by a process of this client that is not this one"
 SHORT = live_deadlines(uploading_seconds=6.0)
-HALVES = (TensorSpec(name="w", shape=(100_000,), dtype="float32"),)
+HALVES = (TensorSpec(name="w", shape=(200_000,), dtype="float32"),)
 VECTOR = (TensorSpec(name="w", shape=(1_500_000,), dtype="float32"),)
 """Some 5 MB of ciphertext, and of a masked vector."""
 

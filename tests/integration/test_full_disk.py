@@ -29,7 +29,7 @@ PART_BYTES = LARGEST_PART_BYTES = 64 * 1024
 """Of a vector; a chunk of half a ciphertext is smaller."""
 EIGHT = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 FIVE, THREE = ("alice", "bob", "carol", "dave", "erin"), ("alice", "bob", "carol")
-VALUES = {"masking": 300_000, "ckks": 40_000}
+VALUES = {"masking": 300_000, "ckks": 80_000}
 DISKS = ["mounted", "limited"] if can_mount() else ["limited"]
 NEEDS_MOUNT = ["mounted"] if can_mount() else []
 

@@ -36,7 +36,7 @@ def record(question: str, measurements: Sequence[Measurement], **more: Any) -> R
 
 def comparison(goal: Goal, figure: Figure, ratio: float) -> Comparison:
     return Comparison(
-        row=goal.work,
+        row=goal.row_end or goal.work,
         work="work",
         case={"values": 1_000_000},
         ours="sumveil",

@@ -9,7 +9,7 @@ from benchmarks.records import Record
 from benchmarks.report.curves import curves
 from benchmarks.report.drawings import DRAWINGS, apart, draw_all
 from benchmarks.report.figures import seconds, size, table, three_digits
-from benchmarks.report.goals import GOALS, goals_table
+from benchmarks.report.goals import GOALS, OF_THE_ROUND, goals_table
 from benchmarks.report.page import page, read_records, write_report
 from benchmarks.report.profile import paths_of
 from tests.unit.benchmarks.made_up_records import all_records, goal_records, measured, record
@@ -73,8 +73,8 @@ def test_first_comes_every_row_with_its_bound_and_whether_it_held() -> None:
     first = lines.index(next(line for line in lines if line.startswith("| work")))
     rows = lines[first + 2 : first + 2 + sum(len(goal.bounds) for goal in GOALS)]
     assert rows == goals_table(all_records())[2:-1]
-    assert [row.count("| yes |") for row in rows] == [1] * 7 + [0, 0] + [1]
-    assert "| time | 0.100 × | 0.130 × | 0.117 – 0.143 | **no** |" in rows[7]
+    assert [row.count("| yes |") for row in rows] == [1] * 8 + [0, 0] + [1]
+    assert "| time | 0.100 × | 0.130 × | 0.117 – 0.143 | **no** |" in rows[8]
     assert all(goal.work in "\n".join(rows) for goal in GOALS)
 
 
@@ -105,7 +105,7 @@ def test_a_row_without_a_measurement_says_why_it_has_none() -> None:
     opening = record("opening", [measured("partial", "sumveil", 0.3)], missing=records["startup"].missing)
     rows = goals_table(records | {"opening": opening})
     assert sum("not measured | – | openfhe: there is no python3.10 here" in row for row in rows) == 2
-    assert sum("not measured | – | no record" in row for row in goals_table({})) == 10
+    assert sum("not measured | – | no record" in row for row in goals_table({})) == 11
 
 
 def test_who_is_missing_is_named_in_its_section() -> None:
@@ -212,3 +212,8 @@ def test_the_checked_in_page_is_what_the_checked_in_records_give() -> None:
     kept = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "performance").glob("*.svg")}
     assert kept == drawn, "run `make bench-report`"
     assert not any(record.quick for record in records.values())
+
+
+@pytest.mark.parametrize(("factor", "said"), [(0.8, False), (1.2, True)])
+def test_where_the_time_of_a_round_goes_is_said_when_its_goal_is_missed(factor: float, said: bool) -> None:
+    assert (OF_THE_ROUND in page(goal_records(factor), {})) is said
