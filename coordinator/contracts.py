@@ -154,23 +154,23 @@ class KeptEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundMove:
-    """What one event makes of a round: stored in one step, or not at all.
+    """What some events make of a round: stored in one step, or not at all.
 
     Attributes:
-        event: to be kept as long as the round runs; None where the move is not an event's.
+        events: to be kept as long as the round runs, in the order of their sequence; none where the move is not an event's.
         record: what replaces all that is stored of the round; None where it stays as it is.
         audits: lines of the audit trail.
-        request: the call that brought the event, with its answer.
+        requests: the calls that brought the events, with their answers.
         at: seconds since the epoch.
     """
 
     job: JobId
     round: RoundNumber
     at: float
-    event: KeptEvent | None = None
+    events: tuple[KeptEvent, ...] = ()
     record: RoundRecord | None = None
     audits: tuple[EventRecord, ...] = ()
-    request: AnsweredRequest | None = None
+    requests: tuple[AnsweredRequest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +234,8 @@ class RoundStore(Protocol):
     def advance_round(self, move: RoundMove, lease: Lease | None = None) -> None:
         """Store a move; with a record whose phase has ended, the events that were kept are deleted in the same step.
 
-        ``UnknownRoundError`` unless the round was opened; ``ConflictError`` when it has ended, when the event's sequence is not
-        the next one, or when the request had another content.
+        ``UnknownRoundError`` unless the round was opened; ``ConflictError`` when it has ended, when the events' sequence does
+        not go on from what is kept, or when a request had another content.
         """
 
     def kept_events(self, job: JobId, round: RoundNumber) -> list[KeptEvent]:

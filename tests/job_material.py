@@ -106,5 +106,13 @@ def an_answer(answer: bytes = b"answer", request_id: str = "r7", caller: str = "
     )
 
 
-def a_move(at: float = 6.0, round: RoundNumber = FIRST, **changes: object) -> RoundMove:
-    return RoundMove(job=JOB, round=round, at=at, **changes)  # type: ignore[arg-type]
+def a_move(
+    *events: KeptEvent,
+    at: float = 6.0,
+    round: RoundNumber = FIRST,
+    record: RoundRecord | None = None,
+    audits: tuple[EventRecord, ...] = (),
+    request: AnsweredRequest | None = None,
+) -> RoundMove:
+    requests = () if request is None else (request,)
+    return RoundMove(job=JOB, round=round, at=at, events=events, record=record, audits=audits, requests=requests)

@@ -1,18 +1,19 @@
-"""What one round has in the store: every move in one step, under the lease, and no doubt about what was written."""
+"""What one round has in the store: events in one step, under the lease, and no doubt about what was written."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 from coordinator.contracts import AnsweredRequest, Clock, KeptEvent, Lease, RoundMove, RoundStore
 from coordinator.rounds import kept_events
 from coordinator.rounds.record import Evidence, audit_records, record_of
+from coordinator.rounds.together import Decided
 from secagg import faults
 from secagg.errors import ConflictError, ElsewhereError, StorageError
 from secagg.roles.coordinator.effects import Effect
-from secagg.roles.coordinator.events import Event
 from secagg.roles.coordinator.state import RoundState
 from secagg.roles.machine import Step
 
@@ -75,29 +76,31 @@ class RoundLedger:
         faults.reach("open.stored")
 
     async def advance(
-        self,
-        before: RoundState,
-        step: Step[Any, Effect],
-        event: Event,
-        evidence: Evidence,
-        request: AnsweredRequest | None,
+        self, before: RoundState, decided: Sequence[Decided], state: RoundState, evidence: Evidence
     ) -> None:
-        """Store everything that an event brings, or nothing.
+        """Store everything that some events bring, or nothing.
+
+        Args:
+            before: the state before all of them.
+            decided: the events that change something, in their order.
+            state: the one after the last of them.
+            evidence: what belongs to that state.
 
         Raises:
             StorageError: it is not known to be stored; the next move finds out whether it was.
+            ConflictError: one of their requests had another content; nothing is stored.
             ElsewhereError: another process has gone on with the round.
         """
-        name = type(event).__name__
-        move = await asyncio.to_thread(self._move, before, step, event, evidence, request)
-        faults.reach(f"{name}.storing")
+        names = [type(one.waiting.event).__name__ for one in decided]
+        for name in names:
+            faults.reach(f"{name}.storing")
         try:
-            await asyncio.to_thread(self._store.advance_round, move, self._lease)
+            await asyncio.to_thread(self._move, before, decided, state, evidence)
         except StorageError:
             self._doubtful = True
             raise
         except ConflictError:
-            # Of its request, which is the caller's matter; unless somebody else has gone on with the round.
+            # Of a request, which is its caller's matter; unless somebody else has gone on with the round.
             self._doubtful = True
             try:
                 await self.settle(before)
@@ -105,33 +108,31 @@ class RoundLedger:
                 self.overtaken = True
                 raise
             raise
-        faults.reach(f"{name}.stored")
-        if move.event is not None:
-            self._events += 1
-
-    def _move(
-        self,
-        before: RoundState,
-        step: Step[Any, Effect],
-        event: Event,
-        evidence: Evidence,
-        request: AnsweredRequest | None,
-    ) -> RoundMove:
-        state, now = step.state, self._clock()
-        kept = None
+        for name in names:
+            faults.reach(f"{name}.stored")
         if not state.phase.ended:
-            kept = KeptEvent(sequence=self._events + 1, content=kept_events.to_bytes(event), at=now)
+            self._events += len(decided)
+
+    def _move(self, before: RoundState, decided: Sequence[Decided], state: RoundState, evidence: Evidence) -> None:
+        now = self._clock()
+        kept: tuple[KeptEvent, ...] = ()
+        if not state.phase.ended:
+            kept = tuple(
+                KeptEvent(sequence=sequence, content=kept_events.to_bytes(one.waiting.event), at=now)
+                for sequence, one in enumerate(decided, start=self._events + 1)
+            )
         # The state follows from the events; the record shows it, and of a large roster it is written when the phase changes.
         shown = state.phase is not before.phase or len(state.joins) <= _LARGE_ROSTER
-        return RoundMove(
+        move = RoundMove(
             job=state.spec.job,
             round=state.round,
             at=now,
-            event=kept,
+            events=kept,
             record=record_of(state, evidence) if shown else None,
-            audits=audit_records(state, step.effects, now),
-            request=request,
+            audits=tuple(line for one in decided for line in audit_records(state, one.effects, now)),
+            requests=tuple(one.waiting.request for one in decided if one.waiting.request is not None),
         )
+        self._store.advance_round(move, self._lease)
 
     async def settle(self, state: RoundState) -> None:
         """After a write that failed, see whether it was carried out all the same: its answer may have been lost alone.

@@ -1,10 +1,10 @@
-"""One running round: the machine's state, one event at a time, and its effects in their order."""
+"""One running round: the machine's state, one event after the other, and its effects in their order."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from coordinator.rounds.persisting import LostUploadError, persisting
 from coordinator.rounds.record import Evidence, status_of
 from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
+from coordinator.rounds.together import Decided, Turns, Waiting, decide
 from secagg import codec, faults
-from secagg.errors import ElsewhereError, FaultyClientError, LateError, NotFoundError
+from secagg.errors import ConflictError, ElsewhereError, FaultyClientError, LateError, NotFoundError
 from secagg.identity import SignedMessage
 from secagg.ids import NONCE_BYTES, ClientId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
@@ -75,6 +76,7 @@ class LiveRound:
         self._changes = changes
         self.ledger = RoundLedger(around.store, around.clock, lease)
         self._lock = asyncio.Lock()
+        self._turns = Turns(self._next)
         self._moves: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._chunks: dict[bytes, ClientId] = {}
@@ -117,7 +119,7 @@ class LiveRound:
         async with self._lock:
             await self.ledger.open(step, self._evidence())
             self._move_to(step.state)
-            self._run_all(step)
+            self._run_all(step.effects, step.state)
         self.chores.begin(step.state)
 
     async def resume(self, standing: Standing) -> None:
@@ -147,6 +149,8 @@ class LiveRound:
     async def apply(self, event: Event, request: AnsweredRequest | None = None) -> None:
         """Apply an event and run its effects to their end, even when the caller goes away.
 
+        Events that come while others are being stored wait, and are stored together: one transaction for all of them.
+
         Args:
             event: what happened.
             request: the call that brought it, with the answer that it gets; stored in the same step.
@@ -154,57 +158,93 @@ class LiveRound:
         Raises:
             SecAggError: the machine refuses the event, or the state cannot be stored; nothing has changed.
         """
-        move = self._spawn(self._locked(event, request))
+        one = Waiting(event=event, request=request)
+        if self._turns.add(one):
+            self._spawn(self._turns.take())
         try:
-            await asyncio.shield(move)
+            await asyncio.shield(one.outcome)
         except asyncio.CancelledError:
-            move.add_done_callback(self._note_unheard)
+            one.outcome.add_done_callback(self._note_unheard)
             raise
 
-    def _note_unheard(self, move: asyncio.Task[None]) -> None:
+    def _note_unheard(self, outcome: asyncio.Future[None]) -> None:
         """Read what became of an event whose caller is gone: an error that nobody reads is logged as a defect of ours."""
-        error = None if move.cancelled() else move.exception()
+        error = None if outcome.cancelled() else outcome.exception()
         if error is not None:
             self.log.info("event refused, its caller is gone", cause=str(error))
 
-    async def _locked(self, event: Event, request: AnsweredRequest | None) -> None:
+    async def _next(self, waiting: Sequence[Waiting]) -> int:
         async with self._lock:
-            await self._step(event, request)
+            return await self._step(waiting)
 
-    async def _step(self, event: Event, request: AnsweredRequest | None = None) -> None:
+    async def _step(self, waiting: Sequence[Waiting]) -> int:
+        """Apply the first of these events, store all that they change in one step, and tell each what became of it.
+
+        Returns:
+            How many they were.
+        """
+        decided: list[Decided] = []
+        try:
+            self._verify_here()
+            await self.ledger.settle(self.state)
+            decided = decide(self.state, waiting)
+            await self._store([one for one in decided if one.effects])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers raise it
+            if isinstance(error, ElsewhereError):
+                self._spawn(self.suspend())
+            if isinstance(error, ConflictError) and len(decided) > 1:
+                # A request among them had another content before; which one shows when each is stored by itself.
+                for one in decided:
+                    await self._step((one.waiting,))
+            else:
+                for waits in [one.waiting for one in decided] or waiting:
+                    waits.fail(error)
+        else:
+            for one in decided:
+                await self._carry_out(one)
+        return len(decided) or len(waiting)
+
+    def _verify_here(self) -> None:
         if self.suspended:
             raise ElsewhereError(self.state.spec.job)
-        try:
-            await self.ledger.settle(self.state)
-            step = rules.step(self.state, event)
-            if step.effects:
-                await self._store(step, event, request)
-            elif request is not None:
-                await self.ledger.keep_answer(request)
-        except ElsewhereError:
-            self._spawn(self.suspend())
-            raise
-        self._run_all(step)
-        faults.reach(f"{type(event).__name__}.done")
 
-    async def _store(self, step: Any, event: Event, request: AnsweredRequest | None) -> None:
-        state, started = step.state, self._phase_started
+    async def _store(self, decided: Sequence[Decided]) -> None:
+        """Store events that change something; the last of them may end the phase."""
+        if not decided:
+            return
+        state, effects, started = decided[-1].state, decided[-1].effects, self._phase_started
         if state.phase not in started:
             started = {**started, state.phase: self._around.clock()}
-        results = [one.result for one in step.effects if isinstance(one, PublishResult)]
+        results = [one.result for one in effects if isinstance(one, PublishResult)]
         # Signed first, so that what is stored is what will be shown.
         signed = codec.sign(results[0], self._around.identity.signer) if results else None
         evidence = Evidence(phase_started=started, result=signed)
-        await self.ledger.advance(self.state, step, event, evidence, request)
+        await self.ledger.advance(self.state, decided, state, evidence)
         if self.suspended:
             # Stored in time; whoever goes on with the round carries it out, and answers the call when it is repeated.
             raise ElsewhereError(state.spec.job)
         self._result, self._phase_started = signed, started
-        self._move_to(state)
 
-    def _run_all(self, step: Any) -> None:
-        for effect in step.effects:
-            self._run(effect, step.state)
+    async def _carry_out(self, one: Decided) -> None:
+        """Do what an event that is stored brings, and tell what became of it."""
+        if one.error is not None:
+            one.waiting.fail(one.error)
+            return
+        try:
+            if one.effects:
+                self._move_to(one.state)
+                self._run_all(one.effects, one.state)
+            elif one.waiting.request is not None:
+                await self.ledger.keep_answer(one.waiting.request)
+            faults.reach(f"{type(one.waiting.event).__name__}.done")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
+            one.waiting.fail(error)
+        else:
+            one.waiting.succeed()
+
+    def _run_all(self, effects: tuple[Effect, ...], state: RoundState) -> None:
+        for effect in effects:
+            self._run(effect, state)
 
     def _run(self, effect: Effect, state: RoundState) -> None:
         match effect:
@@ -253,8 +293,11 @@ class LiveRound:
     async def _reported(self, event: Event, phase: Phase) -> None:
         async with self._lock:
             # A timer that fires while a client's event ends the phase comes too late, and is no failure.
-            if self.state.phase is phase and not self.suspended:
-                await self._step(event)
+            if self.state.phase is not phase or self.suspended:
+                return
+            one = Waiting(event=event)
+            await self._step((one,))
+        await one.outcome
 
     async def guarded(self, work: Any, what: str) -> None:
         """Do something of the driver's own: again while the store fails; any other failure of ours ends the round."""

@@ -1,4 +1,4 @@
-"""Moves of rounds: what one event changes, in one transaction.
+"""Moves of rounds: what events that are stored together change, in one transaction.
 
 A move without a record costs the same however many clients a round has.
 """
@@ -25,7 +25,7 @@ def open_round(connection: Connection, move: RoundMove) -> None:
     if move.round != expected:
         raise ConflictError(f"the next round of job {move.job!r} is {expected}, not {move.round}")
     records.add(connection, record, move.at)
-    _keep_event(connection, move, ended=record.status.phase.ended)
+    _keep_events(connection, move, ended=record.status.phase.ended)
     _keep_the_rest(connection, move)
 
 
@@ -35,7 +35,7 @@ def advance_round(connection: Connection, move: RoundMove) -> bool:
     if locked_phase(connection, move.job, move.round).ended:
         raise ConflictError(f"round {move.round} of job {move.job!r} has ended, and nothing follows its end")
     ends = record is not None and record.status.phase.ended
-    _keep_event(connection, move, ended=ends)
+    _keep_events(connection, move, ended=ends)
     if record is not None:
         records.replace(connection, record, move.at)
     if ends:
@@ -87,22 +87,23 @@ def _record_of(move: RoundMove) -> RoundRecord | None:
     return record
 
 
-def _keep_event(connection: Connection, move: RoundMove, *, ended: bool) -> None:
-    if move.event is None:
+def _keep_events(connection: Connection, move: RoundMove, *, ended: bool) -> None:
+    if not move.events:
         return
     newest = select(func.max(KEPT_EVENTS.c.sequence)).where(same_round(KEPT_EVENTS, move.job, move.round))
-    expected = (connection.execute(newest).scalar() or 0) + 1
-    if move.event.sequence != expected:
-        raise ConflictError(
-            f"the next event of round {move.round} of job {move.job!r} is {expected}, not {move.event.sequence}"
-        )
+    last = connection.execute(newest).scalar() or 0
+    for expected, event in enumerate(move.events, start=last + 1):
+        if event.sequence != expected:
+            raise ConflictError(
+                f"the next event of round {move.round} of job {move.job!r} is {expected}, not {event.sequence}"
+            )
     if not ended:
-        event = {"sequence": move.event.sequence, "content": move.event.content, "at": move.event.at}
-        connection.execute(insert(KEPT_EVENTS).values(job=move.job, round=move.round, **event))
+        key = {"job": move.job, "round": move.round}
+        kept = [{**key, "sequence": one.sequence, "content": one.content, "at": one.at} for one in move.events]
+        connection.execute(insert(KEPT_EVENTS), kept)
 
 
 def _keep_the_rest(connection: Connection, move: RoundMove) -> None:
     trail.add(connection, move.audits)
-    if move.request is not None:
-        request, answer = move.request.request, move.request.answer
-        requests.claim(connection, request, move.at, answer=answer, moved=(move.job, move.round))
+    for one in move.requests:
+        requests.claim(connection, one.request, move.at, answer=one.answer, moved=(move.job, move.round))

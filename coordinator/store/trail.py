@@ -14,15 +14,12 @@ from secagg.ids import JobId, RoundNumber
 
 def add(connection: Connection, lines: Iterable[EventRecord]) -> None:
     """Add lines; their jobs must exist."""
-    for line in lines:
-        values = {
-            "job": line.job,
-            "round": line.round,
-            "event": line.event,
-            "details": dict(line.details),
-            "at": line.at,
-        }
-        connection.execute(insert(EVENTS).values(values))
+    values = [
+        {"job": line.job, "round": line.round, "event": line.event, "details": dict(line.details), "at": line.at}
+        for line in lines
+    ]
+    if values:
+        connection.execute(insert(EVENTS), values)
 
 
 def read(connection: Connection, job: JobId, round: RoundNumber | None) -> list[EventRecord]:

@@ -18,13 +18,13 @@ from tests.job_material import FIRST, JOB, a_job, a_move, a_record, an_answer, a
 
 def _take(store: SqlRoundStore, step: str) -> None:
     answer = an_answer(request_id="r8")
-    whole = a_move(event=an_event(2), record=a_record(Phase.UPLOADING), audits=(an_audit(),), request=answer)
+    whole = a_move(an_event(2), record=a_record(Phase.UPLOADING), audits=(an_audit(),), request=answer)
     if step == "open":
         store.open_round(an_opening(round=2))
     elif step == "advance":
         store.advance_round(whole)
     elif step == "end":
-        store.advance_round(a_move(event=an_event(2), record=a_record(), request=answer))
+        store.advance_round(a_move(an_event(2), record=a_record(), request=answer))
     elif step == "create":
         store.create_job(a_job(job=JobId("other")), 1.0, answer.request)
     elif step == "answer":

@@ -23,7 +23,7 @@ def _say_and_wait(_connection: object) -> None:
 def main(url: str, owner: str, token: int) -> None:
     store = SqlRoundStore(url)
     event.listen(store._database._engine, "commit", _say_and_wait)
-    store.advance_round(a_move(event=an_event(1)), Lease(job=JOB, owner=owner, token=token))
+    store.advance_round(a_move(an_event(1)), Lease(job=JOB, owner=owner, token=token))
     store.close()
 
 

@@ -31,9 +31,7 @@ def _filled(url: str) -> None:
     for number in (1, 2, 3):
         round = RoundNumber(number)
         store.open_round(an_opening(round=number))
-        store.advance_round(
-            a_move(round=round, event=an_event(1), audits=(an_audit(round=round),), request=an_answer())
-        )
+        store.advance_round(a_move(an_event(1), round=round, audits=(an_audit(round=round),), request=an_answer()))
     for number in (2, 3):
         store.advance_round(a_move(round=RoundNumber(number), record=a_record(round=RoundNumber(number))))
     store.close_round(JOB, RoundNumber(3))
@@ -155,7 +153,7 @@ def test_any_value_in_a_column_of_postgresql(tmp_path: Path) -> None:
 def test_an_event_that_is_missing_is_noticed(with_job: RoundStore, database_url: str) -> None:
     with_job.open_round(an_opening())
     for sequence in (1, 2, 3):
-        with_job.advance_round(a_move(event=an_event(sequence)))
+        with_job.advance_round(a_move(an_event(sequence)))
     statement = "DELETE FROM kept_events WHERE sequence = 2"
     if database_url.startswith("sqlite"):
         with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as database, database:

@@ -100,12 +100,12 @@ def test_a_lease_that_is_none_is_refused(with_job: RoundStore, owner: str, secon
 def test_nothing_is_written_with_a_lease_that_another_took(with_job: RoundStore) -> None:
     stale = _taken(with_job, "north", SHORT)
     with_job.open_round(an_opening(), stale)
-    with_job.advance_round(a_move(event=an_event(1)), stale)
+    with_job.advance_round(a_move(an_event(1)), stale)
     with_job.open_round(an_opening(round=2), stale)
     with_job.advance_round(a_move(round=2, record=a_record(round=2)), stale)
     fresh = _taken_over(with_job, "south")
     before = _everything(with_job)
-    whole = a_move(event=an_event(2), record=a_record(Phase.UPLOADING), audits=(an_audit(),), request=an_answer())
+    whole = a_move(an_event(2), record=a_record(Phase.UPLOADING), audits=(an_audit(),), request=an_answer())
     uses: list[Callable[[Lease], object]] = [
         lambda lease: with_job.open_round(an_opening(round=3), lease),
         lambda lease: with_job.advance_round(whole, lease),

@@ -29,8 +29,8 @@ def running(with_job: RoundStore) -> RoundStore:
 
 
 def test_an_event_is_kept_with_all_that_came_of_it(running: RoundStore, opened: Opener) -> None:
-    running.advance_round(a_move(event=an_event(1, b"one"), audits=(an_audit(client="alice"),), request=an_answer()))
-    running.advance_round(a_move(event=an_event(2, b"two"), record=a_record(Phase.UPLOADING)))
+    running.advance_round(a_move(an_event(1, b"one"), audits=(an_audit(client="alice"),), request=an_answer()))
+    running.advance_round(a_move(an_event(2, b"two"), record=a_record(Phase.UPLOADING)))
     store = opened()
     assert store.kept_events(JOB, FIRST) == [an_event(1, b"one"), an_event(2, b"two")]
     assert store.round(JOB, FIRST) == a_record(Phase.UPLOADING)
@@ -39,7 +39,9 @@ def test_an_event_is_kept_with_all_that_came_of_it(running: RoundStore, opened: 
 
 
 def test_a_round_may_open_with_an_event(with_job: RoundStore) -> None:
-    with_job.open_round(replace(an_opening(), event=an_event(1), audits=(an_audit("opened"),), request=an_answer()))
+    with_job.open_round(
+        replace(an_opening(), events=(an_event(1),), audits=(an_audit("opened"),), requests=(an_answer(),))
+    )
     assert with_job.kept_events(JOB, FIRST) == [an_event(1)]
     assert [one.event for one in with_job.events(JOB, FIRST)] == ["opened"]
     assert with_job.answer_to(an_answer().request) == b"answer"
@@ -47,8 +49,8 @@ def test_a_round_may_open_with_an_event(with_job: RoundStore) -> None:
 
 @pytest.mark.parametrize("sequence", [0, 1, 3, -1, 2**62])
 def test_only_the_next_event_is_kept(running: RoundStore, sequence: int) -> None:
-    running.advance_round(a_move(event=an_event(1)))
-    move = a_move(event=an_event(sequence), record=a_record(), audits=(an_audit(),), request=an_answer())
+    running.advance_round(a_move(an_event(1)))
+    move = a_move(an_event(sequence), record=a_record(), audits=(an_audit(),), request=an_answer())
     with pytest.raises(ConflictError, match="is 2, not"):
         running.advance_round(move)
     assert running.round(JOB, FIRST).status.phase is Phase.KEYING
@@ -57,14 +59,14 @@ def test_only_the_next_event_is_kept(running: RoundStore, sequence: int) -> None
 
 
 def test_the_events_go_with_the_end(running: RoundStore, opened: Opener) -> None:
-    running.advance_round(a_move(event=an_event(1)))
-    running.advance_round(a_move(event=an_event(2), record=a_record(Phase.ABORTED)))
+    running.advance_round(a_move(an_event(1)))
+    running.advance_round(a_move(an_event(2), record=a_record(Phase.ABORTED)))
     assert opened().kept_events(JOB, FIRST) == []
 
 
 def test_nothing_follows_the_end(running: RoundStore) -> None:
     running.advance_round(a_move(record=a_record(Phase.ABORTED)))
-    for late in (a_move(event=an_event(1)), a_move(record=a_record(Phase.PUBLISHED)), a_move()):
+    for late in (a_move(an_event(1)), a_move(record=a_record(Phase.PUBLISHED)), a_move()):
         with pytest.raises(ConflictError, match="ended"):
             running.advance_round(late)
     assert running.round(JOB, FIRST) == a_record(Phase.ABORTED)
@@ -80,7 +82,7 @@ def test_of_many_writers_one_stores_the_next_event(running: RoundStore, database
 
     def work(number: int) -> bool:
         try:
-            others[number % 3].advance_round(a_move(event=an_event(1, str(number).encode())))
+            others[number % 3].advance_round(a_move(an_event(1, str(number).encode())))
         except ConflictError:
             return False
         return True
@@ -107,7 +109,7 @@ def test_a_request_id_stands_for_one_content(running: RoundStore) -> None:
     uses: list[Callable[[], object]] = [
         lambda: running.answer_to(other.request),
         lambda: running.keep_answer(other, 2.0),
-        lambda: running.advance_round(a_move(event=an_event(1), record=a_record(), request=other)),
+        lambda: running.advance_round(a_move(an_event(1), record=a_record(), request=other)),
         lambda: running.create_job(a_job(job="other"), 1.0, other.request),
     ]
     for use in uses:
@@ -136,7 +138,7 @@ def test_a_move_without_a_record_costs_the_same_for_many_clients(running: RoundS
     statements: list[str] = []
     running.advance_round(a_move(record=a_record(Phase.UPLOADING)))
     event.listen(running._database._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))  # type: ignore[attr-defined]
-    running.advance_round(a_move(event=an_event(1), audits=(an_audit(),), request=an_answer()))
+    running.advance_round(a_move(an_event(1), audits=(an_audit(),), request=an_answer()))
     inserted = [one for one in statements if one.startswith("INSERT")]
     assert [one.split()[2] for one in inserted] == ["kept_events", "events", "requests"]
     assert not any("contributions" in one or "DELETE" in one for one in statements)
@@ -146,7 +148,7 @@ def test_a_move_without_a_record_costs_the_same_for_many_clients(running: RoundS
 def test_a_kill_before_the_commit_leaves_nothing_of_a_step(
     running: RoundStore, opened: Opener, database_url: str, step: str
 ) -> None:
-    running.advance_round(a_move(event=an_event(1)))
+    running.advance_round(a_move(an_event(1)))
     before = _everything(running)
     script = str(Path(__file__).with_name("dying_writer.py"))
     died = subprocess.run([sys.executable, script, database_url, step], cwd=ROOT, timeout=60, check=False)
@@ -173,7 +175,7 @@ def test_revealed_shares_are_not_found_in_sqlites_files_after_the_end(tmp_path: 
     store.create_job(a_job(), 1.0)
     store.open_round(an_opening())
     for sequence in range(1, 30):
-        store.advance_round(a_move(event=an_event(sequence, SHARE * sequence)))
+        store.advance_round(a_move(an_event(sequence, SHARE * sequence)))
     assert any(SHARE in path.read_bytes() for path in tmp_path.iterdir())
     store.advance_round(a_move(record=a_record()))
     assert {path.name for path in tmp_path.iterdir()} == {"rounds.db", "rounds.db-wal", "rounds.db-shm"}

@@ -22,7 +22,7 @@ def _run(store: RoundStore, round: RoundNumber = FIRST, phase: Phase = Phase.PUB
     store.open_round(an_opening(round=round))
     joined = an_answer(b"welcome, alice", request_id=f"join-{round}")
     audits = (an_audit(round=round, client="alice"), an_audit("client-rejected", round, client="dan"))
-    store.advance_round(a_move(round=round, event=an_event(1, b"alice joins"), audits=audits, request=joined))
+    store.advance_round(a_move(an_event(1, b"alice joins"), round=round, audits=audits, request=joined))
     record = a_record(phase, round=round, phase_started={Phase.KEYING: 1.5, phase: at}, reason="dan lied")
     store.advance_round(a_move(round=round, record=record, request=an_answer(request_id=f"end-{round}")))
     store.close_round(JOB, round)

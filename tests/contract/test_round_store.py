@@ -208,7 +208,7 @@ def test_an_unknown_round_is_named_whatever_number_the_wire_brings(with_job: Rou
         lambda: with_job.round(JOB, round),
         lambda: with_job.kept_events(JOB, round),
         lambda: with_job.close_round(JOB, round),
-        lambda: with_job.advance_round(a_move(round=round, event=an_event(1))),
+        lambda: with_job.advance_round(a_move(an_event(1), round=round)),
         lambda: with_job.advance_round(a_move(round=round, record=a_record(round=round))),
         lambda: with_job.purge_round(receipt),
     ]

@@ -161,7 +161,7 @@ def test_a_password_shows_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_error_of_postgresql_tells_no_values(with_lost_table: tuple[RoundStore, str]) -> None:
     store, secret = with_lost_table
     with pytest.raises(StorageError) as caught:
-        store.advance_round(a_move(event=an_event(1, secret.encode())))
+        store.advance_round(a_move(an_event(1, secret.encode())))
     shown = f"{caught.value}{caught.value!r}"
     assert secret not in shown
     assert secret.encode().hex() not in shown

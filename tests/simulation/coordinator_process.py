@@ -19,13 +19,13 @@ from coordinator.rounds.live import LiveRound, Standing
 from coordinator.rounds.metrics import RoundMetrics
 from coordinator.rounds.recalling import recall
 from coordinator.rounds.surroundings import Surroundings
+from coordinator.rounds.together import Waiting
 from coordinator.spool import UploadSpool
 from secagg import codec
 from secagg.errors import SecAggError, UnreachableError
 from secagg.ids import ClientId, HolderId, RoundNumber
 from secagg.messages.round import HolderStatus, Phase
 from secagg.plan import JobSpec
-from secagg.roles.coordinator.events import Event
 from secagg.roles.coordinator.state import RoundState
 from secagg.signing import SignedMessage
 from tests.machines.coordinator_walks import bare
@@ -38,13 +38,14 @@ from tests.simulation.round_material import EPOCH_SECONDS
 class WatchedRound(LiveRound):
     """A round whose refusals change nothing, or the simulation fails."""
 
-    async def _step(self, event: Event, request: AnsweredRequest | None = None) -> None:
-        before = self.state
-        try:
-            await super()._step(event, request)
-        except SecAggError:
-            assert self.state is before, f"a refused {type(event).__name__} changed the round"
-            raise
+    async def _step(self, waiting: Sequence[Waiting]) -> int:
+        before, offered = self.state, tuple(waiting)
+        count = await super()._step(offered)
+        errors = [one.outcome.exception() for one in offered[:count]]
+        if all(isinstance(error, SecAggError) for error in errors):
+            refused = ", ".join(type(one.event).__name__ for one in offered[:count])
+            assert self.state is before, f"a refused {refused} changed the round"
+        return count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,17 +79,20 @@ class MemoryRounds:
     def advance_round(self, move: RoundMove, lease: Lease | None = None) -> None:
         if self.record is None:
             raise UnknownRoundError("the round was not opened")
-        if move.event is not None and move.event.sequence != len(self.kept) + 1:
-            raise ConflictError(f"event {move.event.sequence} after {len(self.kept)}")
+        sequences = [one.sequence for one in move.events]
+        if sequences != list(range(len(self.kept) + 1, len(self.kept) + 1 + len(sequences))):
+            raise ConflictError(f"events {sequences} after {len(self.kept)}")
         if self.record.status.phase.ended:
             raise ConflictError("nothing follows the end of a round")
-        if move.request is not None:
-            self.keep_answer(move.request, move.at)
+        for one in move.requests:
+            self.answer_to(one.request)
+        for one in move.requests:
+            self.keep_answer(one, move.at)
         self._replace(move)
 
     def _replace(self, move: RoundMove) -> None:
         self.record = move.record or self.record
-        self.kept += [] if move.event is None else [move.event]
+        self.kept += move.events
         self.audits += move.audits
         if self.record is not None and self.record.status.phase.ended:
             self.kept = []
