@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
 import grpc.aio
 
 from coordinator.caller_rounds import CallerRounds, answered, caller, request_of
-from coordinator.contracts import RoundRecord
+from coordinator.contracts import RoundRecord, mean_name
+from coordinator.downloads import Downloads
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.protocols import ckks_state
 from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
@@ -33,9 +32,6 @@ from secagg.wire.v1.signed_pb2 import Signed
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-PART_BYTES: Final = 64 * 1024
-"""Of a download: a caller that does not read holds some of them."""
-_READERS: Final = 4
 _BEFORE_ROSTER: Final = (Phase.KEYING, Phase.OPEN, Phase.FROZEN)
 
 
@@ -51,8 +47,7 @@ class ClientServicer(ClientServiceServicer):
         self._around = engine.around
         self._rounds = CallerRounds(engine)
         self._uploads = Uploads(engine.around, engine.resources.limits, engine.desk)
-        # Of their own: downloads that wait for a slow bucket keep nobody from the database.
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="download")
+        self._downloads = Downloads(engine.around.blobs)
 
     async def WaitForRound(self, request: pb.WaitForRoundRequest, context: Context) -> pb.WaitForRoundResponse:
         """Return the round that can be joined, or that the job is complete, or nothing in time."""
@@ -168,11 +163,10 @@ class ClientServicer(ClientServiceServicer):
         self, request: pb.DownloadMeanRequest, context: Context
     ) -> AsyncIterator[pb.DownloadMeanResponse]:
         """Stream the mean's bytes from an offset on."""
-        name, offset, blobs = await self._mean_of(request.job, request.round), request.offset, self._around.blobs
-        loop = asyncio.get_running_loop()
+        name, offset = await self._mean_of(request.job, request.round), request.offset
         # A caller that does not read holds the part that waits for it.
-        with self._rounds.place():
-            while data := await loop.run_in_executor(self._readers, blobs.read, name, offset, PART_BYTES):
+        with self._rounds.place(), self._downloads.begin(name) as read:
+            while data := await read(offset):
                 faults.reach("DownloadMean.answering")
                 yield pb.DownloadMeanResponse(data=data)
                 offset += len(data)
@@ -181,6 +175,9 @@ class ClientServicer(ClientServiceServicer):
         """Return the name of a round's mean; :class:`WrongPhaseError` when it has published none."""
         status = await self._engine.status(JobId(job), RoundNumber(round))
         if status.phase is Phase.PUBLISHED and round:
+            live = (await self._engine.run_of(JobId(job))).running(RoundNumber(round))
+            if live is not None and live.state.result is not None:
+                return mean_name(JobId(job), RoundNumber(round), live.state.result.mean_digest)
             record = await self._rounds.stored(job, round)
             if record.mean_blob is not None:
                 return record.mean_blob

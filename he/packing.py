@@ -66,6 +66,17 @@ class Layout:
         return self.entries + 1
 
 
+def verify_update(
+    update: Mapping[str, npt.NDArray[np.generic]], weight: float, *, layout: Layout, max_weight: float
+) -> None:
+    """Raise what `pack` would, `UpdateError`, without a vector."""
+    _verify_tensors(update, weight, layout=layout, max_weight=max_weight)
+    for name in layout.names:
+        flat = update[name].reshape(-1)
+        for start in range(0, len(flat), _PIECE_VALUES):
+            _verify_finite(name, finite=np.isfinite(flat[start : start + _PIECE_VALUES]).all())
+
+
 def pack(
     update: Mapping[str, npt.NDArray[np.generic]],
     weight: float,
@@ -78,15 +89,10 @@ def pack(
 
     w = weight / max_weight lies in (0, 1]. Raises `UpdateError` naming the tensor and the way out.
     """
-    if not 0 < weight <= max_weight:
-        raise UpdateError(f"weight {weight!r} is not in (0, {max_weight!r}]: the plan's max_weight bounds it")
-    if set(update) != set(layout.names):
-        raise UpdateError(f"tensors {sorted(set(update) ^ set(layout.names))} are missing or not in the plan")
-    _verify_arrays(update)
+    _verify_tensors(update, weight, layout=layout, max_weight=max_weight)
     vector = np.empty(layout.values)
     start = clipped = 0
-    for name, shape, dtype in zip(layout.names, layout.shapes, layout.dtypes, strict=True):
-        _verify_tensor(name, update[name], shape, dtype)
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
         stop = start + math.prod(shape)
         clipped += _fill(vector[start:stop], name, update[name], clip, weight / max_weight)
         start = stop
@@ -102,8 +108,7 @@ def _fill(out: npt.NDArray[np.float64], name: str, tensor: npt.NDArray[np.generi
         piece = out[start : start + _PIECE_VALUES]
         piece[:] = source[start : start + _PIECE_VALUES]
         top = np.abs(piece, out=magnitudes[: len(piece)]).max()  # NaN if there is one
-        if not math.isfinite(top):
-            raise UpdateError(f"tensor {name!r} holds NaN or infinity: drop this update or repair the training step")
+        _verify_finite(name, finite=math.isfinite(top))
         if top > clip:
             clipped += int(np.count_nonzero(magnitudes[: len(piece)] > clip))
             np.clip(piece, -clip, clip, out=piece)
@@ -140,6 +145,23 @@ def _verify_arrays(update: Mapping[str, object]) -> None:
     for name, tensor in update.items():
         if not isinstance(tensor, np.ndarray):
             raise UpdateError(f"tensor {name!r} is a {type(tensor).__name__}: pass a numpy array")
+
+
+def _verify_tensors(
+    update: Mapping[str, npt.NDArray[np.generic]], weight: float, *, layout: Layout, max_weight: float
+) -> None:
+    if not 0 < weight <= max_weight:
+        raise UpdateError(f"weight {weight!r} is not in (0, {max_weight!r}]: the plan's max_weight bounds it")
+    if set(update) != set(layout.names):
+        raise UpdateError(f"tensors {sorted(set(update) ^ set(layout.names))} are missing or not in the plan")
+    _verify_arrays(update)
+    for name, shape, dtype in zip(layout.names, layout.shapes, layout.dtypes, strict=True):
+        _verify_tensor(name, update[name], shape, dtype)
+
+
+def _verify_finite(name: str, *, finite: bool | np.bool_) -> None:
+    if not finite:
+        raise UpdateError(f"tensor {name!r} holds NaN or infinity: drop this update or repair the training step")
 
 
 def _verify_tensor(name: str, tensor: npt.NDArray[np.generic], shape: tuple[int, ...], dtype: str) -> None:

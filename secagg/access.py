@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -32,6 +33,7 @@ Admit: TypeAlias = "Callable[[Context], _Admission]"
 RECHECK_SECONDS: Final = 1.0
 """How long a call that goes on is not checked again: a check costs two signatures, a stream has many messages."""
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
+_REMEMBERED: Final = 1024
 _caller: Final[ContextVar[Party]] = ContextVar("secagg_caller")
 
 
@@ -57,10 +59,16 @@ def caller_of(context: Context, trust: TrustRoot, *, at: datetime) -> Party:
     if len(shown) != 1:
         raise CertificateError("the caller showed no certificate", next_step="Call with mutual TLS")
     try:
-        der = x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)
+        der = _der_of(shown[0])
     except ValueError:
         raise CertificateError("the caller's certificate cannot be read") from None
     return trust.verify_certificate(der, at=at)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _der_of(pem: bytes) -> bytes:
+    """Return a certificate in its other form; TLS has let nobody in but with one that a trusted CA issued."""
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 
 
 class RoleInterceptor(grpc.aio.ServerInterceptor):

@@ -57,8 +57,37 @@ def read_certificate(der: bytes) -> x509.Certificate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Validity:
+    """When a certificate counts."""
+
+    first: datetime
+    last: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> _Validity:
+        return cls(first=certificate.not_valid_before_utc, last=certificate.not_valid_after_utc)
+
+    def verify(self, whose: str, at: datetime) -> None:
+        if at < self.first:
+            advice = "Check this machine's clock"
+            raise CertificateError(f"{whose} is not valid before {self.first:%Y-%m-%d %H:%M} UTC", next_step=advice)
+        if at > self.last:
+            raise CertificateError(f"{whose} expired on {self.last:%Y-%m-%d %H:%M} UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What the bytes of a certificate say that a CA issued: to whom, when it counts, and under which number it would be revoked."""
+
+    party: Party
+    validity: _Validity
+    serial_number: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Issuer:
     certificate: x509.Certificate
+    validity: _Validity
     revocations: RevocationList | None
 
 
@@ -82,6 +111,7 @@ class TrustRoot:
         self._issuers = tuple(
             _Issuer(
                 certificate=_checked_authority(authority),
+                validity=_Validity.of(authority),
                 revocations=list_of(authority, revocations) if revocations else None,
             )
             for authority in authorities
@@ -108,14 +138,11 @@ class TrustRoot:
                 usages, names or revocation. What was revoked later than `at` holds: a message that
                 counted when it came goes on counting.
         """
-        certificate, issuer = self._vouched(der)
-        party = party_of(certificate)
-        _check_dates(issuer.certificate, "the CA's certificate", at)
-        _check_dates(certificate, f"the certificate of {party}", at)
-        _check_profile(certificate, party)
-        _check_names(certificate, party)
-        _check_not_revoked(certificate, party, issuer, at)
-        return party
+        known, issuer = self._vouched(der)
+        issuer.validity.verify("the CA's certificate", at)
+        known.validity.verify(f"the certificate of {known.party}", at)
+        _check_not_revoked(known, issuer, at)
+        return known.party
 
     def verify_successor(self, newer: TrustRoot) -> None:
         """Check that the other may take this one's place in a running process.
@@ -138,7 +165,7 @@ class TrustRoot:
         """Return the same CAs with no revocation list: for one's own store, whose messages were checked when they came."""
         return TrustRoot(tuple(one.certificate for one in self._issuers))
 
-    def _vouched(self, der: bytes) -> tuple[x509.Certificate, _Issuer]:
+    def _vouched(self, der: bytes) -> tuple[_Known, _Issuer]:
         for issuer in self._issuers:
             with suppress(_NotIssuedError):
                 return _vouched(der, issuer.certificate), issuer
@@ -159,16 +186,25 @@ class _NotIssuedError(Exception):
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _vouched(der: bytes, authority: x509.Certificate) -> x509.Certificate:
+def _vouched(der: bytes, authority: x509.Certificate) -> _Known:
     """Read a certificate that this CA issued. What raises is not remembered, so nobody else's certificates take up memory."""
     certificate = read_certificate(der)
+    if not _is_issued_by(authority, certificate):
+        raise _NotIssuedError
+    party = party_of(certificate)
+    _check_profile(certificate, party)
+    _check_names(certificate, party)
+    return _Known(party=party, validity=_Validity.of(certificate), serial_number=certificate.serial_number)
+
+
+def _is_issued_by(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         if isinstance(certificate.signature_hash_algorithm, SHA256):
             certificate.verify_directly_issued_by(authority)
-            return certificate
+            return True
     except (*_DAMAGED, InvalidSignature):
         pass
-    raise _NotIssuedError
+    return False
 
 
 def _checked_authority(authority: x509.Certificate) -> x509.Certificate:
@@ -186,16 +222,6 @@ def _check_key(certificate: x509.Certificate, whose: str) -> None:
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CertificateError(f"{whose} has no P-256 key")
-
-
-def _check_dates(certificate: x509.Certificate, whose: str, at: datetime) -> None:
-    if at < certificate.not_valid_before_utc:
-        raise CertificateError(
-            f"{whose} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC",
-            next_step="Check this machine's clock",
-        )
-    if at > certificate.not_valid_after_utc:
-        raise CertificateError(f"{whose} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
 def _check_profile(certificate: x509.Certificate, party: Party) -> None:
@@ -226,14 +252,14 @@ def _check_names(certificate: x509.Certificate, party: Party) -> None:
         raise CertificateError(f"the certificate of {party} holds DNS names of another party, or lacks its own")
 
 
-def _check_not_revoked(certificate: x509.Certificate, party: Party, issuer: _Issuer, at: datetime) -> None:
+def _check_not_revoked(known: _Known, issuer: _Issuer, at: datetime) -> None:
     listed = issuer.revocations
     if listed is None:
         return
     listed.verify_current(at)
-    revoked_at = listed.dates.get(certificate.serial_number)
+    revoked_at = listed.dates.get(known.serial_number)
     if revoked_at is not None and at >= revoked_at:
-        raise CertificateError(f"the certificate of {party} was revoked on {revoked_at:%Y-%m-%d %H:%M} UTC")
+        raise CertificateError(f"the certificate of {known.party} was revoked on {revoked_at:%Y-%m-%d %H:%M} UTC")
 
 
 def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:

@@ -15,7 +15,7 @@ from secagg.client.masked_vector import mask
 from secagg.client.masking_answers import read_confirmations, read_roster, read_shares, read_survivors
 from secagg.client.threads import in_thread
 from secagg.client.transfer import Uploader
-from secagg.client.updates import packed
+from secagg.client.updates import verify_fits
 from secagg.client.uploads import VectorUpload
 from secagg.errors import LateError, WrongPhaseError
 from secagg.messages.round import Phase
@@ -93,7 +93,7 @@ class MaskingSteps:
     async def _draw(self) -> Event:
         # An update that does not fit is refused before anything is sent. The caller promised not to change it meanwhile.
         wanted = self._exchange.wanted
-        await in_thread(packed, wanted.update, wanted.weight, self._exchange.spec)
+        await in_thread(verify_fits, wanted.update, wanted.weight, self._exchange.spec)
         return SecretsDrawn(master_seed=secrets.token_bytes(SEED_BYTES))
 
     def _read_roster(self, answer: client_service_pb2.WaitForRosterResponse) -> Event:

@@ -18,7 +18,7 @@ from secagg.client.masking_steps import MaskingSteps
 from secagg.client.progress import RoundResult
 from secagg.client.spool import CiphertextSpool
 from secagg.client.threads import in_thread
-from secagg.client.updates import packed
+from secagg.client.updates import verify_fits
 from secagg.coordinators import TRIED_AGAIN, told_by_peer
 from secagg.errors import (
     PolicyError,
@@ -146,7 +146,7 @@ class Participation:
             UsageError: it does not fit; what is kept stays.
         """
         if self._goes_on(records) and not any(record.kind == Kind.MASKED for record in records):
-            packed(self._wanted.update, self._wanted.weight, plan_of(records[0]).spec)
+            verify_fits(self._wanted.update, self._wanted.weight, plan_of(records[0]).spec)
 
     def _goes_on(self, records: tuple[Record, ...]) -> bool:
         return bool(records) and self._wanted.after_round < plan_of(records[0]).round

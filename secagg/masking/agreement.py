@@ -19,8 +19,8 @@ from secagg.labels import PAIR_MASK, SEED_COMMITMENT, SELF_MASK
 KEY_BYTES: Final = 32
 """Length of every key, public, private or derived, and of every seed: 256 bits."""
 
-PrivateKey: TypeAlias = bytes | X25519PrivateKey
-"""32 private bytes, or what `private_key` makes of them."""
+PrivateKey: TypeAlias = "bytes | X25519PrivateKey | Agreements"
+"""32 private bytes, or what `private_key` makes of them, or a key that remembers what it agreed on."""
 
 _FIELD_PRIME: Final = 2**255 - 19
 _LOW_ORDER: Final = frozenset(
@@ -58,11 +58,32 @@ def agree(private: PrivateKey, peer_public: bytes) -> bytes:
             everybody would know the secret.
         UsageError: the private key has another length.
     """
+    if isinstance(private, Agreements):
+        return private.with_peer(peer_public)
     own = private_key(private) if isinstance(private, bytes) else private
     try:
         return own.exchange(X25519PublicKey.from_public_bytes(peer_public))
     except ValueError:
         raise MessageError("no secret can be agreed with this X25519 public key") from None
+
+
+class Agreements:
+    """A private key and every secret that it was asked to agree on: a client seals to each neighbour, and opens what came from it.
+
+    Raises `UsageError` on another length than 32 bytes. It has no `repr`.
+    """
+
+    __slots__ = ("_agreed", "_key")
+
+    def __init__(self, private: bytes) -> None:
+        self._key = private_key(private)
+        self._agreed: dict[bytes, bytes] = {}
+
+    def with_peer(self, public: bytes) -> bytes:
+        """Return the shared secret. Raises as `agree`."""
+        if public not in self._agreed:
+            self._agreed[public] = agree(self._key, public)
+        return self._agreed[public]
 
 
 def verify_public_key(key: bytes) -> None:

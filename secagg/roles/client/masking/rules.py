@@ -15,7 +15,7 @@ from secagg import labels, transcript
 from secagg.digests import Canonical
 from secagg.errors import MessageError
 from secagg.ids import ClientId
-from secagg.masking.agreement import PrivateKey, derive_key, pair_mask_key, private_key, self_mask_key
+from secagg.masking.agreement import Agreements, derive_key, pair_mask_key, private_key, self_mask_key
 from secagg.masking.held_shares import HeldShares
 from secagg.masking.masks import Masks, adds
 from secagg.masking.sealing import decode_pair, encode_pair, open_sealed, seal
@@ -97,7 +97,8 @@ def roster_frozen(state: KeysShown, event: MaskingRosterFrozen) -> ClientStep:
     house = Neighbourhood.of(
         digest, roster.clients, degree=roster.neighbours, threshold=roster.threshold, quorum=roster.quorum
     )
-    sharing = Sharing(**vars(state), roster=roster, roster_digest=digest, house=house)
+    share_key = Agreements(state.secrets.share_private)
+    sharing = Sharing(**vars(state), roster=roster, roster_digest=digest, house=house, share_key=share_key)
     shares = Shares(plan_digest=state.plan.digest, roster_digest=digest, client=state.client, sealed=_sealed(sharing))
     return Step(state=sharing, effects=(SendShares(shares=shares, roster=house.clients),))
 
@@ -112,10 +113,10 @@ def _sealed(state: Sharing) -> tuple[bytes, ...]:
         points=(places + 1).astype(np.uint32),
         stream=MaskStream(_dealing_key(state)),
     )
-    joins, share_key = state.roster.joins, private_key(secrets.share_private)
+    joins = state.roster.joins
     return tuple(
         seal(
-            share_key,
+            state.share_key,
             joins[place].message.share_key,
             encode_pair(seed, key),
             plan_digest=state.plan.digest,
@@ -140,8 +141,7 @@ def shares_shown(state: Sharing, event: SharesShown) -> ClientStep:
     house, sharers = state.house, event.sharers
     verify_sharers(state.plan, state.policy, house, state.client, sharers)
     partners = frozenset(sharers) & frozenset(house.neighbours_of(state.client))
-    share_key = private_key(state.secrets.share_private)
-    pairs = {one: _opened(state, share_key, one, event.sealed) for one in sorted(partners)}
+    pairs = {one: _opened(state, one, event.sealed) for one in sorted(partners)}
     opened = {one: pair for one, pair in pairs.items() if pair is not None}
     unopened = tuple(sorted(partners - frozenset(opened)))
     masking = Masking(
@@ -160,10 +160,10 @@ def shares_shown(state: Sharing, event: SharesShown) -> ClientStep:
     return Step(state=masking, effects=(effect,))
 
 
-def _opened(state: Sharing, share_key: PrivateKey, sender: ClientId, sealed: Mapping[ClientId, bytes]) -> bytes | None:
+def _opened(state: Sharing, sender: ClientId, sealed: Mapping[ClientId, bytes]) -> bytes | None:
     try:
         pair = open_sealed(
-            share_key,
+            state.share_key,
             state.roster.joins[state.house.places[sender]].message.share_key,
             sealed.get(sender, b""),
             plan_digest=state.plan.digest,

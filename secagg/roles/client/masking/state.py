@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from secagg.ids import ClientId, Digest
+from secagg.masking.agreement import Agreements
 from secagg.masking.held_shares import HeldShares
 from secagg.masking.secrets_of_client import ClientSecrets
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, MaskingRoster
@@ -39,6 +40,7 @@ class Sharing(KeysShown):
     roster: MaskingRoster
     roster_digest: Digest
     house: Neighbourhood = field(repr=False)
+    share_key: Agreements = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

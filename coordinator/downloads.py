@@ -1,0 +1,53 @@
+"""Means on their way to clients, in parts that stay within a bound of memory however many clients download."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+from coordinator.contracts import BlobStore
+
+DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
+"""Of all parts together: a caller that does not read holds the one that waits for it."""
+LEAST_PART_BYTES: Final = 64 * 1024
+"""However many download at a time; the waiting room bounds their number."""
+MOST_PART_BYTES: Final = 1024 * 1024
+"""A part costs both sides much the same whatever its length: a mean of 4 MB in parts of 64 KiB takes half as long again."""
+_READERS: Final = 4
+
+Read = Callable[[int], Awaitable[bytes]]
+
+
+def part_bytes(running: int) -> int:
+    """Return the length of a part while so many downloads run, one at the least."""
+    return min(max(DOWNLOAD_BYTES // running, LEAST_PART_BYTES), MOST_PART_BYTES)
+
+
+class Downloads:
+    """Reads blobs for callers.
+
+    Args:
+        blobs: where they lie.
+    """
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._running = 0
+        # Of their own: downloads that wait for a slow bucket keep nobody from the database.
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="download")
+
+    @contextmanager
+    def begin(self, name: str) -> Iterator[Read]:
+        """Lend what reads the part of a blob that begins at an offset: empty at its end."""
+        self._running += 1
+        try:
+            yield lambda offset: self._read(name, offset)
+        finally:
+            self._running -= 1
+
+    async def _read(self, name: str, offset: int) -> bytes:
+        size = part_bytes(self._running)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._blobs.read, name, offset, size)
