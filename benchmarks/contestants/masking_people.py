@@ -17,6 +17,7 @@ import numpy.typing as npt
 from secagg import codec
 from secagg.client.updates import packed
 from secagg.ids import ClientId, Digest, JobId, RoundNumber
+from secagg.masking.agreement import Agreements
 from secagg.masking.masks import masked_pieces
 from secagg.masking.planner import plan_numbers
 from secagg.messages.masking import Confirmation, MaskedUpload, MaskingJoin, MaskingRoster, Shares, Unmasking
@@ -132,7 +133,8 @@ class Person:
         house = Neighbourhood.of(
             digest, roster.clients, degree=numbers.neighbours, threshold=numbers.threshold, quorum=numbers.quorum
         )
-        self.state = Sharing(**vars(self.state), roster=roster, roster_digest=digest, house=house)
+        share_key = Agreements(self.state.secrets.share_private)
+        self.state = Sharing(**vars(self.state), roster=roster, roster_digest=digest, house=house, share_key=share_key)
         return self._signed(
             Shares(
                 plan_digest=self.plan.digest,
