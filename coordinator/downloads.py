@@ -10,7 +10,7 @@ from typing import Final
 
 from coordinator.contracts import BlobStore
 
-DOWNLOAD_BYTES: Final = 32 * 1024 * 1024
+DOWNLOAD_BYTES: Final = 16 * 1024 * 1024
 """Of all parts together: a caller that does not read holds the one that waits for it."""
 LEAST_PART_BYTES: Final = 64 * 1024
 """However many download at a time; the waiting room bounds their number."""
