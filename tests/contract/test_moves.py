@@ -94,6 +94,35 @@ def test_of_many_writers_one_stores_the_next_event(running: RoundStore, database
         other.close()
 
 
+def test_events_that_are_stored_together_are_stored_in_their_order(running: RoundStore, opened: Opener) -> None:
+    answers = (an_answer(b"a", "r1"), an_answer(b"b", "r2"))
+    audits = (an_audit(client="alice"), an_audit(client="bob"))
+    move = a_move(an_event(1, b"one"), an_event(2, b"two"), an_event(3, b"three"), audits=audits)
+    running.advance_round(replace(move, requests=answers))
+    store = opened()
+    assert store.kept_events(JOB, FIRST) == list(move.events)
+    assert [one.details["client"] for one in store.events(JOB, FIRST)] == ["alice", "bob"]
+    assert [store.answer_to(one.request) for one in answers] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("sequences", [(1, 3), (2, 1), (1, 1)])
+def test_of_events_with_a_gap_none_is_stored(running: RoundStore, sequences: tuple[int, ...]) -> None:
+    with pytest.raises(ConflictError, match="the next event"):
+        running.advance_round(a_move(*map(an_event, sequences), request=an_answer()))
+    assert running.kept_events(JOB, FIRST) == []
+    assert running.answer_to(an_answer().request) is None
+
+
+def test_a_request_with_another_content_keeps_out_everything_that_came_with_it(running: RoundStore) -> None:
+    running.keep_answer(an_answer(), 1.0)
+    other = replace(an_answer(), request=replace(an_answer().request, digest=b"\x08" * 32))
+    new = an_answer(b"new", "r8")
+    with pytest.raises(ConflictError):
+        running.advance_round(replace(a_move(an_event(1), an_event(2)), requests=(new, other)))
+    assert running.kept_events(JOB, FIRST) == []
+    assert running.answer_to(new.request) is None
+
+
 def test_the_first_answer_stays(with_job: RoundStore, opened: Opener) -> None:
     first = an_answer(b"first")
     assert with_job.answer_to(first.request) is None
