@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from he.errors import ImplausibleSumError, UpdateError
-from he.packing import Layout, pack, unpack_mean
+from he.packing import Layout, pack, unpack_mean, verify_update
 
 UPDATE = {
     "layer.weight": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
@@ -66,6 +66,8 @@ def test_integer_means_stay_in_range(dtype: str) -> None:
 def test_weights_outside_the_plan_are_refused(weight: float) -> None:
     with pytest.raises(UpdateError, match="max_weight"):
         pack(UPDATE, weight, layout=LAYOUT, clip=1.0, max_weight=60.0)
+    with pytest.raises(UpdateError, match="max_weight"):
+        verify_update(UPDATE, weight, layout=LAYOUT, max_weight=1.0)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,11 @@ def test_weights_outside_the_plan_are_refused(weight: float) -> None:
     ],
 )
 def test_updates_that_do_not_match_the_plan_name_the_tensor(change: dict[str, np.ndarray], named: str) -> None:
-    with pytest.raises(UpdateError, match=named):
+    with pytest.raises(UpdateError, match=named) as packing:
         pack(UPDATE | change, 1.0, layout=LAYOUT, clip=1.0, max_weight=1.0)
+    with pytest.raises(UpdateError) as verifying:
+        verify_update(UPDATE | change, 1.0, layout=LAYOUT, max_weight=1.0)
+    assert str(verifying.value) == str(packing.value)
 
 
 def test_large_tensors_are_packed_piece_by_piece() -> None:
@@ -93,8 +98,15 @@ def test_large_tensors_are_packed_piece_by_piece() -> None:
     assert vector[:-1] == pytest.approx(np.clip(expected, -1, 1) * 0.75)
     assert clipped == np.count_nonzero(np.abs(expected) > 1)
     entries[299, 330] = np.nan
+    last: dict[str, np.ndarray] = {"a": entries}
     with pytest.raises(UpdateError, match="'a' holds NaN"):
-        pack({"a": entries}, 1.0, layout=Layout.of({"a": entries}), clip=1.0, max_weight=2.0)
+        pack(last, 1.0, layout=Layout.of(last), clip=1.0, max_weight=2.0)
+    with pytest.raises(UpdateError, match="'a' holds NaN"):
+        verify_update(last, 1.0, layout=Layout.of(last), max_weight=2.0)
+
+
+def test_what_can_be_packed_is_verified_without_a_word() -> None:
+    verify_update(UPDATE, 1.0, layout=LAYOUT, max_weight=1.0)
 
 
 def test_a_missing_tensor_is_named() -> None:

@@ -7,7 +7,15 @@ import pytest
 from secagg.errors import MessageError, UsageError
 from secagg.ids import ClientId, Digest
 from secagg.masking.agreement import _LOW_ORDER as LOW_ORDER
-from secagg.masking.agreement import agree, pair_mask_key, public_key, seed_commitment, self_mask_key, verify_public_key
+from secagg.masking.agreement import (
+    Agreements,
+    agree,
+    pair_mask_key,
+    public_key,
+    seed_commitment,
+    self_mask_key,
+    verify_public_key,
+)
 
 PLAN, ROSTER, OTHER = Digest(b"p" * 32), Digest(b"r" * 32), Digest(b"o" * 32)
 ALICE, BOB, CAROL = ClientId("alice"), ClientId("bob"), ClientId("carol")
@@ -120,3 +128,16 @@ def test_second_forms_of_a_key_are_refused(number: int) -> None:
     """X25519 takes them, so that a copied key could be shown in another form (RFC 7748, section 5)."""
     with pytest.raises(MessageError, match="canonical"):
         verify_public_key(number.to_bytes(32, "little"))
+
+
+def test_a_key_that_remembers_agrees_as_every_other_and_shows_nothing() -> None:
+    own, peers = b"c" * 32, [public_key(key) for key in KEYS.values()]
+    remembering = Agreements(own)
+    for _ in range(2):
+        assert [agree(remembering, peer) for peer in peers] == [agree(own, peer) for peer in peers]
+    with pytest.raises(MessageError):
+        agree(remembering, bytes(32))
+    shown = repr(remembering)
+    assert all(secret.hex() not in shown and repr(secret) not in shown for secret in (own, agree(own, peers[0])))
+    with pytest.raises(UsageError):
+        Agreements(b"short")
