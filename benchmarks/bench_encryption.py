@@ -39,8 +39,12 @@ def on_one_core(notebook: Notebook, asked: Options) -> None:
     for values in SIZES:
         large = values == LARGE_SIZE
         others = variants(ours) if values == MAIN_SIZE else []
-        entered = [ours, *others, *(one for one in rivals if not large or one.name == "nvflare")]
-        encrypt(notebook, values, entered, min(asked.repetitions, LARGE_REPETITIONS) if large else asked.repetitions)
+        encrypt(
+            notebook,
+            values,
+            [ours, *others, *rivals],
+            min(asked.repetitions, LARGE_REPETITIONS) if large else asked.repetitions,
+        )
 
 
 def encrypt(notebook: Notebook, values: int, contestants: list[Contestant], repetitions: int) -> None:

@@ -1,7 +1,7 @@
-"""How a whole round of ours grows with the number of clients and with the length of the vector: seconds by phase, bytes, peak memory.
+"""How a whole round grows with the number of clients and with the length of the vector: seconds by phase, bytes, peak memory.
 
-Clients share two cores with the coordinator and the key holders, so that the seconds of n clients are the work of all of them; a deployment
-has a machine for each.
+Masking rounds beside Flower's, as in `bench_round`; `ckks` is ours alone. Clients share two cores with the coordinator and the key
+holders, so that the seconds of n clients are the work of all of them; a deployment has a machine for each.
 """
 
 from dataclasses import replace
@@ -18,6 +18,8 @@ FEW = 5
 LONG = 3_000_000
 VALUES = 100_000
 CLIENTS = {"masking": (5, 10, 20, 35, 50), "ckks": (3, 5, 8, 16)}
+PEERS_SHARES = {5: (5, 3), 10: (10, 6), 20: (15, 9), 35: (19, 11), 50: (21, 12)}
+"""Shares and threshold of the peer by clients: the same as in `bench_masking` where that has them."""
 LENGTHS = (10_000, 100_000, 1_000_000, LONG)
 QUICK: tuple[Case, ...] = ({"protocol": "masking", "clients": FEW, "values": 2000},)
 
@@ -27,20 +29,29 @@ def cases() -> tuple[Case, ...]:
     by_clients = [(name, clients, VALUES) for name, numbers in CLIENTS.items() for clients in numbers]
     by_length = [(name, FEW, values) for name in CLIENTS for values in LENGTHS]
     every = dict.fromkeys((*by_clients, *by_length))
-    return tuple({"protocol": name, "clients": clients, "values": values} for name, clients, values in every)
+    return tuple(
+        {"protocol": name, "clients": clients, "values": values, **(shares(clients) if name == "masking" else {})}
+        for name, clients, values in every
+    )
+
+
+def shares(clients: int) -> Case:
+    """What the peer has to be told."""
+    number, threshold = PEERS_SHARES[clients]
+    return {"shares": number, "threshold": threshold}
 
 
 def main() -> None:
     asked = options(__doc__)
     asked = replace(asked, repetitions=min(asked.repetitions, REPETITIONS))
     notebook = Notebook("growth", "A whole round by the number of clients and by the length of the vector", asked)
-    ours, _ = both(notebook, replace(asked, peers=False), "round")
+    ours, flower = both(notebook, asked, "round")
     for case in QUICK if asked.quick else cases():
         # The longest rounds take long, and need no warming up.
         long = case["values"] >= LONG
-        rounds(
-            notebook, replace(asked, repetitions=1 if long else asked.repetitions), case, ours, warmups=0 if long else 1
-        )
+        entered = (*ours, *(flower if case["protocol"] == "masking" else ()))
+        fewer = replace(asked, repetitions=1 if long else asked.repetitions)
+        rounds(notebook, fewer, case, entered, warmups=0 if long else 1)
     notebook.write()
 
 

@@ -1,8 +1,7 @@
 """What the coordinator of a masking round computes from masked vectors and shares to the mean, against Flower's SecAgg+ workflow.
 
 Both have as many neighbours, shares and drop-outs: the peer's numbers. Ours begins with vectors on disk and ends with the mean on disk, as
-the service does it; the peer begins and ends in memory. The peer takes up to half a minute for 100 clients: with 50 and
-more, 5 % is measured with ours alone.
+the service does it; the peer begins and ends in memory, and takes up to half a minute for 100 clients.
 """
 
 import tempfile
@@ -21,7 +20,6 @@ GRAPHS = {100: (31, 17, (0, 5, 30)), 50: (21, 12, (0, 3, 15)), 10: (10, 6, (0, 1
 """Clients: shares and threshold of the peer, and drop-outs of 0, 5 and 30 %."""
 LIMIT_SECONDS = 900.0
 """For an answer: that all of the peer's clients have worked, first of all."""
-OURS_ALONE = ((100, 5), (50, 3))
 QUICK = {10: (10, 6, (0, 3))}
 
 
@@ -31,10 +29,7 @@ def main() -> None:
     ours, flower = both(notebook, asked, "unmasking")
     with tempfile.TemporaryDirectory(prefix="unmasking-") as folder:
         for case in cases(2000, QUICK) if asked.quick else cases(VALUES, GRAPHS):
-            alone = (case["clients"], case["dropped"]) in OURS_ALONE
-            standing = [
-                replace(one, env={**one.env, "BENCH_FOLDER": folder}) for one in (*ours, *(() if alone else flower))
-            ]
+            standing = [replace(one, env={**one.env, "BENCH_FOLDER": folder}) for one in (*ours, *flower)]
             measure(notebook, asked, case, standing)
     notebook.write()
 

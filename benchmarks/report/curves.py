@@ -41,11 +41,9 @@ def curves(
 
 
 def _key(one: Measurement, along: str) -> Hashable:
-    return (
-        one.work,
-        one.contestant,
-        tuple(sorted((name, str(value)) for name, value in one.case.items() if name != along)),
-    )
+    apart = {along} | (FOLLOWING if along == "clients" else frozenset())
+    rest = sorted((name, str(value)) for name, value in one.case.items() if name not in apart)
+    return one.work, one.contestant, tuple(rest)
 
 
 def _names(firsts: Sequence[Measurement], along: str) -> list[str]:

@@ -15,10 +15,9 @@ OF_THE_ROUND = (
     "Where the time of the whole masking round goes, which is not held: most of it is computing, on both cores; the rest are phases "
     "that wait for their last client, and for the disk. Of our CPU seconds the clients take two thirds: each masks with all 49 others "
     "(the peer: 20 neighbours), verifies the join of everybody and a quorum of confirmations (the peer signs nothing), and ends with "
-    "the mean, which the peer's clients do not get. The coordinator takes the rest: some 16 calls of each client, with a signature and "
-    "a transaction on disk apiece, so that a kill at any instant loses nothing, and TLS both ways. A client costs some 80 to 100 ms "
-    "whatever the length of its vector: among the rounds that grow, one of 50 clients and 100,000 values takes more than half as long. "
-    "On more than two cores the clients' part shrinks, the coordinator's does not."
+    "the mean, which the peer's clients do not get. The coordinator takes the rest: some 16 calls of each client, five of them with a "
+    "signature and on disk before they are answered, so that a kill at any instant loses nothing, and TLS both ways. A client costs "
+    "some 50 ms whatever the length of its vector. On more than two cores the clients' part shrinks, the coordinator's does not."
 )
 """Shown beside the row when it is not held."""
 FIGURES = {"seconds": "time", "bytes": "bytes", "peak_bytes": "peak memory"}

@@ -32,7 +32,7 @@ PLOTS = {
     "unmasking": [("unmasking.svg", "Seconds from masked vectors to the sum, by drop-outs")],
     "growth": [
         ("growth.svg", "Seconds of a whole round against the number of clients, and against the length of the vector"),
-        ("growth-memory.svg", "Peak memory of the coordinator against the same"),
+        ("growth-memory.svg", "Peak memory of the coordinator, or of the peer's server, against the same"),
     ],
     "profile": [("profile.svg", "Shares of the stages in the time of each path")],
 }
