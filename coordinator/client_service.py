@@ -9,13 +9,13 @@ import grpc.aio
 
 from coordinator.caller_rounds import CallerRounds, answered, caller, request_of
 from coordinator.contracts import RoundRecord, mean_name
-from coordinator.downloads import Downloads
+from coordinator.downloads import Downloads, Read
 from coordinator.rounds.engine import RoundEngine
 from coordinator.rounds.protocols import ckks_state
 from coordinator.upload_streams import ending_with_uploads, header_of, parts_of
 from coordinator.uploads import Uploads
 from secagg import codec, faults
-from secagg.errors import CertificateError, WrongPhaseError
+from secagg.errors import CertificateError, NotFoundError, WrongPhaseError
 from secagg.identity import SignedMessage, read_certificate
 from secagg.ids import JobId, RoundNumber
 from secagg.messages.masking import MaskingJoin
@@ -166,10 +166,18 @@ class ClientServicer(ClientServiceServicer):
         name, offset = await self._mean_of(request.job, request.round), request.offset
         # A caller that does not read holds the part that waits for it.
         with self._rounds.place(), self._downloads.begin(name) as read:
-            while data := await read(offset):
+            while data := await self._part(request, read, offset):
                 faults.reach("DownloadMean.answering")
                 yield pb.DownloadMeanResponse(data=data)
                 offset += len(data)
+
+    async def _part(self, request: pb.DownloadMeanRequest, read: Read, offset: int) -> bytes:
+        try:
+            return await read(offset)
+        except NotFoundError:
+            # Says so of a round that was purged meanwhile.
+            await self._rounds.stored(request.job, request.round)
+            raise
 
     async def _mean_of(self, job: str, round: int) -> str:
         """Return the name of a round's mean; :class:`WrongPhaseError` when it has published none."""

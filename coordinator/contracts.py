@@ -157,7 +157,8 @@ class RoundMove:
     """What some events make of a round: stored in one step, or not at all.
 
     Attributes:
-        events: to be kept as long as the round runs, in the order of their sequence; none where the move is not an event's.
+        events: to be kept as long as the round runs, in the order of their sequence, which is held against what is kept, also of
+            events that end the round; none where the move is not an event's.
         record: what replaces all that is stored of the round; None where it stays as it is.
         audits: lines of the audit trail.
         requests: the calls that brought the events, with their answers.

@@ -85,13 +85,19 @@ class UploadDesk:
         """
         await self._slots.acquire()
         writing = asyncio.get_running_loop().run_in_executor(self._writers, append)
-        writing.add_done_callback(lambda _: self._slots.release())
+        writing.add_done_callback(self._written)
         try:
             await asyncio.shield(writing)
         except StorageError as error:
             live.log.warning("part not stored", client=key.client, cause=str(error))
             raise
         faults.reach("part.appended")
+
+    def _written(self, writing: asyncio.Future[object]) -> None:
+        self._slots.release()
+        # Read, though the caller may be gone: otherwise it is logged as a defect of ours.
+        if not writing.cancelled():
+            writing.exception()
 
     async def look(self, live: LiveRound, client: ClientId, size: Callable[[], T]) -> T | None:
         """Return what has arrived of a client's upload; None for a stranger, of whom nothing can have arrived.

@@ -72,7 +72,7 @@ def verify_update(
     """Raise what `pack` would, `UpdateError`, without a vector."""
     _verify_tensors(update, weight, layout=layout, max_weight=max_weight)
     for name in layout.names:
-        flat = update[name].reshape(-1)
+        flat = np.asarray(update[name]).reshape(-1)
         for start in range(0, len(flat), _PIECE_VALUES):
             _verify_finite(name, finite=np.isfinite(flat[start : start + _PIECE_VALUES]).all())
 
@@ -94,7 +94,7 @@ def pack(
     start = clipped = 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         stop = start + math.prod(shape)
-        clipped += _fill(vector[start:stop], name, update[name], clip, weight / max_weight)
+        clipped += _fill(vector[start:stop], name, np.asarray(update[name]), clip, weight / max_weight)
         start = stop
     vector[-1] = clip * (weight / max_weight)
     return vector, clipped

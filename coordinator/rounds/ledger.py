@@ -48,6 +48,11 @@ class RoundLedger:
         return self._events
 
     @property
+    def doubtful(self) -> bool:
+        """Whether a write failed, and nobody knows yet whether it was carried out all the same."""
+        return self._doubtful
+
+    @property
     def token(self) -> int:
         """The fencing token of the lease; 0 without one."""
         return 0 if self._lease is None else self._lease.token
@@ -115,12 +120,12 @@ class RoundLedger:
 
     def _move(self, before: RoundState, decided: Sequence[Decided], state: RoundState, evidence: Evidence) -> None:
         now = self._clock()
-        kept: tuple[KeptEvent, ...] = ()
-        if not state.phase.ended:
-            kept = tuple(
-                KeptEvent(sequence=sequence, content=kept_events.to_bytes(one.waiting.event), at=now)
-                for sequence, one in enumerate(decided, start=self._events + 1)
-            )
+        # Where the round ends with them their sequence alone counts: a process that is behind ends nothing.
+        ends = state.phase.ended
+        kept = tuple(
+            KeptEvent(sequence=sequence, content=b"" if ends else kept_events.to_bytes(one.waiting.event), at=now)
+            for sequence, one in enumerate(decided, start=self._events + 1)
+        )
         # The state follows from the events; the record shows it, and of a large roster it is written when the phase changes.
         shown = state.phase is not before.phase or len(state.joins) <= _LARGE_ROSTER
         move = RoundMove(

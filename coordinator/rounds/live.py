@@ -22,7 +22,7 @@ from coordinator.rounds.round_chores import RoundChores
 from coordinator.rounds.surroundings import Surroundings
 from coordinator.rounds.together import Decided, Turns, Waiting, decide
 from secagg import codec, faults
-from secagg.errors import ConflictError, ElsewhereError, FaultyClientError, LateError, NotFoundError
+from secagg.errors import ElsewhereError, FaultyClientError, LateError, NotFoundError, StorageError
 from secagg.identity import SignedMessage
 from secagg.ids import NONCE_BYTES, ClientId, RoundNumber
 from secagg.messages.round import Phase, RoundStatus
@@ -77,6 +77,7 @@ class LiveRound:
         self.ledger = RoundLedger(around.store, around.clock, lease)
         self._lock = asyncio.Lock()
         self._turns = Turns(self._next)
+        self._settling = False
         self._moves: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._chunks: dict[bytes, ClientId] = {}
@@ -146,7 +147,9 @@ class LiveRound:
         latest = min(self._phase_started.values()) + self.state.spec.longest_seconds + RECONNECT_SECONDS
         return min(RECONNECT_SECONDS, max(latest - self._around.clock(), 0.0))
 
-    async def apply(self, event: Event, request: AnsweredRequest | None = None) -> None:
+    async def apply(
+        self, event: Event, request: AnsweredRequest | None = None, *, only_in: Phase | None = None
+    ) -> None:
         """Apply an event and run its effects to their end, even when the caller goes away.
 
         Events that come while others are being stored wait, and are stored together: one transaction for all of them.
@@ -154,11 +157,12 @@ class LiveRound:
         Args:
             event: what happened.
             request: the call that brought it, with the answer that it gets; stored in the same step.
+            only_in: the phase that it is meant for: when its turn comes in another one, nothing happens.
 
         Raises:
             SecAggError: the machine refuses the event, or the state cannot be stored; nothing has changed.
         """
-        one = Waiting(event=event, request=request)
+        one = Waiting(event=event, request=request, only_in=only_in)
         if self._turns.add(one):
             self._spawn(self._turns.take())
         try:
@@ -190,19 +194,44 @@ class LiveRound:
             decided = decide(self.state, waiting)
             await self._store([one for one in decided if one.effects])
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers raise it
-            if isinstance(error, ElsewhereError):
-                self._spawn(self.suspend())
-            if isinstance(error, ConflictError) and len(decided) > 1:
-                # A request among them had another content before; which one shows when each is stored by itself.
-                for one in decided:
-                    await self._step((one.waiting,))
+            tried = [one.waiting for one in decided] or waiting
+            if len(decided) > 1 and not isinstance(error, StorageError | ElsewhereError):
+                await self._step_by_halves(tried)
             else:
-                for waits in [one.waiting for one in decided] or waiting:
-                    waits.fail(error)
+                self._failed(tried, error)
         else:
+            # All that is stored, with nobody in between; then answers to what changed nothing.
             for one in decided:
-                await self._carry_out(one)
+                self._carry_out(one)
+            for one in decided:
+                await self._answer_again(one)
         return len(decided) or len(waiting)
+
+    async def _step_by_halves(self, waiting: Sequence[Waiting]) -> None:
+        """Find the event that cannot be stored, a request that had another content before, say: it is its caller's matter alone."""
+        middle = len(waiting) // 2
+        for half in (waiting[:middle], waiting[middle:]):
+            left = half
+            while left:
+                left = left[await self._step(left) :]
+
+    def _failed(self, waiting: Sequence[Waiting], error: Exception) -> None:
+        for one in waiting:
+            one.fail(error)
+        if isinstance(error, ElsewhereError):
+            self._spawn(self.suspend())
+        elif self.ledger.doubtful and not self._settling:
+            self._settling = True
+            self._spawn(self.guarded(self._settle, "finding out what was stored"))
+
+    async def _settle(self) -> None:
+        """See what became of a write whose answer was lost: who repeats a call is answered by the store, and brings no event."""
+        try:
+            async with self._lock:
+                await self.ledger.settle(self.state)
+        except ElsewhereError:
+            self._spawn(self.suspend())
+        self._settling = False
 
     def _verify_here(self) -> None:
         if self.suspended:
@@ -225,22 +254,23 @@ class LiveRound:
             raise ElsewhereError(state.spec.job)
         self._result, self._phase_started = signed, started
 
-    async def _carry_out(self, one: Decided) -> None:
+    def _carry_out(self, one: Decided) -> None:
         """Do what an event that is stored brings, and tell what became of it."""
         if one.error is not None:
             one.waiting.fail(one.error)
-            return
-        try:
-            if one.effects:
+        elif one.effects:
+            with one.waiting.told():
                 self._move_to(one.state)
                 self._run_all(one.effects, one.state)
-            elif one.waiting.request is not None:
-                await self.ledger.keep_answer(one.waiting.request)
-            faults.reach(f"{type(one.waiting.event).__name__}.done")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
-            one.waiting.fail(error)
-        else:
-            one.waiting.succeed()
+                faults.reach(f"{type(one.waiting.event).__name__}.done")
+
+    async def _answer_again(self, one: Decided) -> None:
+        """Keep the answer to a call that changed nothing, and tell that it is answered."""
+        if one.error is None and not one.effects:
+            with one.waiting.told():
+                if one.waiting.request is not None:
+                    await self.ledger.keep_answer(one.waiting.request)
+                faults.reach(f"{type(one.waiting.event).__name__}.done")
 
     def _run_all(self, effects: tuple[Effect, ...], state: RoundState) -> None:
         for effect in effects:
@@ -291,13 +321,10 @@ class LiveRound:
         self._spawn(self.guarded(lambda: self._reported(event, phase), type(event).__name__))
 
     async def _reported(self, event: Event, phase: Phase) -> None:
-        async with self._lock:
-            # A timer that fires while a client's event ends the phase comes too late, and is no failure.
-            if self.state.phase is not phase or self.suspended:
-                return
-            one = Waiting(event=event)
-            await self._step((one,))
-        await one.outcome
+        # In its turn: who called before the timer fired comes before it. One that fires while a client's event ends the phase
+        # comes too late, and is no failure.
+        if not self.suspended:
+            await self.apply(event, only_in=phase)
 
     async def guarded(self, work: Any, what: str) -> None:
         """Do something of the driver's own: again while the store fails; any other failure of ours ends the round."""

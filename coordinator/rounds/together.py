@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from coordinator.contracts import AnsweredRequest
+from secagg.messages.round import Phase
 from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import Effect
 from secagg.roles.coordinator.events import Event
@@ -23,21 +25,33 @@ def _outcome() -> asyncio.Future[None]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Waiting:
-    """An event whose turn has not come, and the call that brought it. ``outcome``: done once its effects are on their way."""
+    """An event whose turn has not come, and the call that brought it.
+
+    Attributes:
+        only_in: the phase that it is meant for; in any other one it changes nothing.
+        outcome: done once its effects are on their way.
+    """
 
     event: Event
     request: AnsweredRequest | None = None
+    only_in: Phase | None = None
     outcome: asyncio.Future[None] = field(default_factory=_outcome)
 
-    def succeed(self) -> None:
-        """Tell that it has happened."""
-        if not self.outcome.done():
-            self.outcome.set_result(None)
-
     def fail(self, error: Exception) -> None:
-        """Tell that it has not."""
+        """Tell that it has not happened."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Do what it brings inside, and tell that it has happened, or which error that raised."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
+            self.fail(error)
+        else:
+            if not self.outcome.done():
+                self.outcome.set_result(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +69,9 @@ def decide(state: RoundState, waiting: Sequence[Waiting]) -> list[Decided]:
     decided: list[Decided] = []
     phase = state.phase
     for one in waiting[:MOST_TOGETHER]:
+        if one.only_in not in (None, state.phase):
+            decided.append(Decided(waiting=one, state=state))
+            continue
         try:
             step = rules.step(state, one.event)
         except Exception as error:  # noqa: BLE001 - it is the caller's, who raises it
