@@ -64,7 +64,7 @@ class MaskingRates:
         receive: the coordinator's for one value as it comes: hashed twice.
         add: one value unpacked and added, in as many threads.
         agree: one pairwise key.
-        seal: one pair of shares, sealed by the one and opened by the other.
+        seal: one pair of shares sealed to a neighbour, and one from it opened.
         deal: one share's term: a client's dealing takes k·t of them.
         recover: one share in the recovery of one secret.
         reopen: the public key or commitment of one recovered secret, held against the roster.

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from secagg.ids import ClientId, Digest
-from secagg.masking.agreement import pair_mask_key, public_key
+from secagg.masking.agreement import KEY_BYTES, Agreements, pair_mask_key, private_key, public_key
 from secagg.masking.masks import PIECE_VALUES, MaskedSum, Masks, pieces
 from secagg.masking.packing import pack
 from secagg.masking.parameters import MaskingParameters
@@ -107,14 +107,23 @@ def _shares() -> tuple[float, float]:
 def _keys() -> tuple[float, float, float]:
     context = {"plan_digest": _ANY, "roster_digest": _ANY}
     between = {**context, "sender": _ALICE, "receiver": _BOB}
-    own, peer = public_key(_ONE), public_key(_OTHER)
-    share = np.arange(9, dtype=np.uint32)
+    peers = [public_key(bytes([number]) * KEY_BYTES) for number in range(NEIGHBOURS)]
+    pair = encode_pair(*np.arange(18, dtype=np.uint32).reshape(2, 9))
+    mask_key = private_key(_ONE)
 
     def sealed() -> None:
-        data = seal(_ONE, peer, encode_pair(share, share), **between)  # type: ignore[arg-type]
-        open_sealed(_OTHER, own, data, **between)  # type: ignore[arg-type]
+        # As a client does: one secret with each neighbour, to seal to it and to open what came from it.
+        share_key = Agreements(_ONE)
+        for peer in peers:
+            data = seal(share_key, peer, pair, **between)  # type: ignore[arg-type]
+            open_sealed(share_key, peer, data, **between)  # type: ignore[arg-type]
 
     def agree() -> None:
-        pair_mask_key(_ONE, peer, **context, one=_ALICE, other=_BOB)
+        for peer in peers:
+            pair_mask_key(mask_key, peer, **context, one=_ALICE, other=_BOB)
 
-    return seconds_of(agree), seconds_of(sealed), seconds_of(lambda: public_key(_OTHER))
+    return (
+        seconds_of(agree, parts=len(peers)),
+        seconds_of(sealed, parts=len(peers)),
+        seconds_of(lambda: public_key(_OTHER)),
+    )
