@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -143,30 +142,21 @@ def verify_signed(
         MessageError: another party signed it, or the signature is not over this payload
             under this label.
     """
-    party = trust.verify_certificate(message.certificate, at=at)
+    party, key = trust.verify_signer(message.certificate, at=at)
     if party.role is not expect_role or expect_name not in (None, party.name):
         wanted = expect_role if expect_name is None else f"{expect_role}/{expect_name}"
         raise MessageError(f"the message was signed by {party}, and {wanted} must sign it")
-    _check_signature(message, label, party)
+    _check_signature(message, label, party, key)
     return party
 
 
-def _check_signature(message: SignedMessage, label: bytes, party: Party) -> None:
-    key = _key_of(message.certificate)
-    short = len(message.signature) <= MAX_SIGNATURE_BYTES
+def _check_signature(message: SignedMessage, label: bytes, party: Party, key: ec.EllipticCurvePublicKey) -> None:
     try:
-        if short and isinstance(key, ec.EllipticCurvePublicKey):
-            framed = _framed(label, message.payload)
-            return key.verify(message.signature, framed, ec.ECDSA(SHA256()))
+        if len(message.signature) <= MAX_SIGNATURE_BYTES:
+            return key.verify(message.signature, _framed(label, message.payload), ec.ECDSA(SHA256()))
     except InvalidSignature:
         pass
     raise MessageError(f"the signature of {party} does not fit the message")
-
-
-@lru_cache(maxsize=1024)
-def _key_of(certificate: bytes) -> object:
-    """Return the public key of a certificate, which is verified before: others take up no memory here."""
-    return read_certificate(certificate).public_key()
 
 
 def _framed(label: bytes, payload: bytes) -> bytes:

@@ -77,9 +77,10 @@ class _Validity:
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """What the bytes of a certificate say that a CA issued: to whom, when it counts, and under which number it would be revoked."""
+    """What the bytes of a certificate say that a CA issued: whose it is, when it counts, and under which number it would be revoked."""
 
     party: Party
+    key: ec.EllipticCurvePublicKey
     validity: _Validity
     serial_number: int
 
@@ -138,11 +139,15 @@ class TrustRoot:
                 usages, names or revocation. What was revoked later than `at` holds: a message that
                 counted when it came goes on counting.
         """
+        return self.verify_signer(der, at=at)[0]
+
+    def verify_signer(self, der: bytes, *, at: datetime) -> tuple[Party, ec.EllipticCurvePublicKey]:
+        """Return whom the certificate is for, and the P-256 key that it vouches for; errors as of `verify_certificate`."""
         known, issuer = self._vouched(der)
         issuer.validity.verify("the CA's certificate", at)
         known.validity.verify(f"the certificate of {known.party}", at)
         _check_not_revoked(known, issuer, at)
-        return known.party
+        return known.party, known.key
 
     def verify_successor(self, newer: TrustRoot) -> None:
         """Check that the other may take this one's place in a running process.
@@ -192,9 +197,10 @@ def _vouched(der: bytes, authority: x509.Certificate) -> _Known:
     if not _is_issued_by(authority, certificate):
         raise _NotIssuedError
     party = party_of(certificate)
+    key = _checked_key(certificate, f"the certificate of {party}")
     _check_profile(certificate, party)
     _check_names(certificate, party)
-    return _Known(party=party, validity=_Validity.of(certificate), serial_number=certificate.serial_number)
+    return _Known(party=party, key=key, validity=_Validity.of(certificate), serial_number=certificate.serial_number)
 
 
 def _is_issued_by(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
@@ -208,7 +214,7 @@ def _is_issued_by(authority: x509.Certificate, certificate: x509.Certificate) ->
 
 
 def _checked_authority(authority: x509.Certificate) -> x509.Certificate:
-    _check_key(authority, "the CA's certificate")
+    _checked_key(authority, "the CA's certificate")
     basic = _extension(authority, x509.BasicConstraints)
     usage = _extension(authority, x509.KeyUsage)
     if basic is None or not basic.ca or usage is None or not usage.key_cert_sign:
@@ -218,15 +224,15 @@ def _checked_authority(authority: x509.Certificate) -> x509.Certificate:
     return authority
 
 
-def _check_key(certificate: x509.Certificate, whose: str) -> None:
+def _checked_key(certificate: x509.Certificate, whose: str) -> ec.EllipticCurvePublicKey:
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CertificateError(f"{whose} has no P-256 key")
+    return key
 
 
 def _check_profile(certificate: x509.Certificate, party: Party) -> None:
     whose = f"the certificate of {party}"
-    _check_key(certificate, whose)
     basic = _extension(certificate, x509.BasicConstraints)
     if basic is None or basic.ca:
         raise CertificateError(f"{whose} is a CA's certificate, not a party's")
@@ -281,9 +287,9 @@ class FollowedTrust(TrustRoot):
     def __init__(self, newest: Callable[[], TrustRoot]) -> None:
         self._newest = newest
 
-    def verify_certificate(self, der: bytes, *, at: datetime) -> Party:
-        """Return whom the certificate is for, as `TrustRoot.verify_certificate` of the newest."""
-        return self._newest().verify_certificate(der, at=at)
+    def verify_signer(self, der: bytes, *, at: datetime) -> tuple[Party, ec.EllipticCurvePublicKey]:
+        """Return whom the certificate is for, and its key, as `TrustRoot.verify_signer` of the newest."""
+        return self._newest().verify_signer(der, at=at)
 
     def verify_successor(self, newer: TrustRoot) -> None:
         """Check that the other may take the newest one's place."""

@@ -19,7 +19,7 @@ from benchmarks.contestants.masking_people import (
     versions,
 )
 from benchmarks.stage import serve
-from secagg import codec, signing
+from secagg import codec
 from secagg import trust as trust_module
 from secagg.client.updates import packed
 from secagg.ids import ClientId
@@ -128,7 +128,6 @@ def client(case: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 def forget_certificates() -> None:
     """As in a client's first round: a process remembers what it verified, and the last repetition was this process too."""
     trust_module._vouched.cache_clear()  # noqa: SLF001 - nobody forgets but a benchmark
-    signing._key_of.cache_clear()  # noqa: SLF001
 
 
 def _check(one: Person, around: Around) -> None:

