@@ -76,7 +76,7 @@ class LiveRound:
         self._changes = changes
         self.ledger = RoundLedger(around.store, around.clock, lease)
         self._lock = asyncio.Lock()
-        self._turns = Turns(self._next)
+        self._turns = Turns(self._next, self._spawn)
         self._settling = False
         self._moves: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -163,8 +163,7 @@ class LiveRound:
             SecAggError: the machine refuses the event, or the state cannot be stored; nothing has changed.
         """
         one = Waiting(event=event, request=request, only_in=only_in)
-        if self._turns.add(one):
-            self._spawn(self._turns.take())
+        self._turns.add(one)
         try:
             await asyncio.shield(one.outcome)
         except asyncio.CancelledError:

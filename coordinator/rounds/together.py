@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from coordinator.contracts import AnsweredRequest
+from secagg.errors import SecAggError
 from secagg.messages.round import Phase
 from secagg.roles.coordinator import rules
 from secagg.roles.coordinator.effects import Effect
@@ -38,9 +40,11 @@ class Waiting:
     outcome: asyncio.Future[None] = field(default_factory=_outcome)
 
     def fail(self, error: Exception) -> None:
-        """Tell that it has not happened."""
+        """Tell that it has not happened. Each gets an error of its own: where it is raised, it takes on what was raised before."""
         if not self.outcome.done():
-            self.outcome.set_exception(error)
+            own = copy(error) if isinstance(error, SecAggError) else error
+            own.__cause__ = error.__cause__
+            self.outcome.set_exception(own)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -89,28 +93,36 @@ class Turns:
 
     Args:
         apply: applies the first of these events, tells each what became of it, and returns how many they were.
+        spawn: starts a task.
     """
 
-    def __init__(self, apply: Callable[[Sequence[Waiting]], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        apply: Callable[[Sequence[Waiting]], Awaitable[int]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
         self._apply = apply
+        self._spawn = spawn
         self._waiting: list[Waiting] = []
-        self._taken = False
+        self._taking: asyncio.Task[None] | None = None
 
-    def add(self, one: Waiting) -> bool:
-        """Add an event; return whether nobody has undertaken to :meth:`take` it."""
+    def add(self, one: Waiting) -> None:
+        """Add an event, whose turn will come."""
         self._waiting.append(one)
-        first, self._taken = not self._taken, True
-        return first
+        if self._taking is None:
+            self._taking = self._spawn(self._take())
+            self._taking.add_done_callback(self._taken)
 
-    async def take(self) -> None:
-        """Apply events until none waits."""
-        try:
-            while self._waiting:
-                count = await self._apply(self._waiting)
-                del self._waiting[:count]
-        finally:
-            self._taken = False
-            # What is left when this is cancelled, with the whole process.
+    async def _take(self) -> None:
+        while self._waiting:
+            count = await self._apply(self._waiting)
+            del self._waiting[:count]
+        self._taking = None
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        # Nobody is left unless the task was cancelled, with the whole process, even before it began.
+        if self._taking is task:
+            self._taking = None
             for one in self._waiting:
                 one.outcome.cancel()
             self._waiting.clear()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import event, make_url
@@ -14,6 +15,7 @@ from sqlalchemy import event, make_url
 from coordinator.contracts import RoundStore
 from coordinator.store.rounds import SqlRoundStore
 from secagg.errors import ConflictError, UnknownRoundError
+from secagg.ids import JobId
 from secagg.messages.round import Phase
 from tests.job_material import FIRST, JOB, a_job, a_move, a_record, an_answer, an_audit, an_event, an_opening
 
@@ -121,6 +123,25 @@ def test_a_request_with_another_content_keeps_out_everything_that_came_with_it(r
         running.advance_round(replace(a_move(an_event(1), an_event(2)), requests=(new, other)))
     assert running.kept_events(JOB, FIRST) == []
     assert running.answer_to(new.request) is None
+
+
+def test_two_jobs_that_claim_the_same_requests_in_another_order_do_not_wait_for_each_other(running: RoundStore) -> None:
+    """Two clients send the same request ids to two jobs: a deadlock would fail everybody whose event is stored with theirs."""
+    other = JobId("other")
+    running.create_job(a_job(job=other), 100.0)
+    running.open_round(an_opening(other))
+
+    def move(job: JobId, turn: int, order: int, together: Barrier) -> None:
+        answers = [an_answer(b"same", f"turn-{turn}", f"client/{number:02}") for number in range(64)]
+        together.wait(20)
+        running.advance_round(replace(a_move(), job=job, requests=tuple(answers[::order])))
+
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(5):
+            together = Barrier(2)
+            moves = [pool.submit(move, job, turn, order, together) for job, order in ((JOB, 1), (other, -1))]
+            for one in moves:
+                one.result()
 
 
 def test_the_first_answer_stays(with_job: RoundStore, opened: Opener) -> None:

@@ -19,7 +19,7 @@ from coordinator.rounds.live import LiveRound, Standing
 from coordinator.rounds.metrics import RoundMetrics
 from coordinator.rounds.recalling import recall
 from coordinator.rounds.surroundings import Surroundings
-from coordinator.rounds.together import Waiting
+from coordinator.rounds.together import MOST_TOGETHER, Waiting
 from coordinator.spool import UploadSpool
 from secagg import codec
 from secagg.errors import SecAggError, UnreachableError
@@ -155,10 +155,10 @@ class CoordinatorProcess:
         self.process.running = True
 
     def _check(self, standing: Standing) -> None:
-        """See that nothing is lost which was done before: at most one step was stored that nobody has seen."""
+        """See that nothing is lost which was done before: at most one step of events was stored that nobody has seen."""
         if self._last is not None:
             state, events = self._last
-            assert standing.events in (events, events + 1)
+            assert events <= standing.events <= events + MOST_TOGETHER
             assert standing.events > events or bare(standing.state) == bare(state)
         for what, clients in self.acknowledged.items():
             assert clients <= set(getattr(standing.state, what)), f"{what} were acknowledged and forgotten"

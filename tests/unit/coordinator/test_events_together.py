@@ -12,7 +12,7 @@ import pytest
 from coordinator.contracts import AnsweredRequest, RequestRecord, RoundMove
 from coordinator.rounds import together
 from coordinator.rounds.live import LiveRound
-from secagg.errors import ConflictError, ElsewhereError, SecAggError, WrongPhaseError
+from secagg.errors import ConflictError, ElsewhereError, SecAggError, StorageError, WrongPhaseError
 from secagg.ids import ClientId
 from secagg.messages.round import Phase
 from tests.masking_material import ALICE, BOB, CLIENTS, ROUND, SPEC, finished
@@ -57,6 +57,13 @@ class Played:
 
     async def _join(self, client: ClientId) -> None:
         await self.live.apply(finished().join(client), self.request(client))
+
+    async def rejoin(self, client: ClientId) -> None:
+        """Join while another error is being handled."""
+        try:
+            {}[client]
+        except KeyError:
+            await self._join(client)
 
     @property
     def joined(self) -> set[ClientId]:
@@ -207,5 +214,35 @@ def test_callers_that_go_away_change_nothing_for_the_others(deployed: Deployment
             gone.cancel()
         await asyncio.gather(*joins[1::2])
         assert played.joined == set(CLIENTS)
+
+    playing(deployed, work)
+
+
+def test_turns_that_are_cancelled_before_they_begin_leave_nobody_waiting(deployed: Deployment) -> None:
+    """A process that dies cancels everything, also what was only just begun."""
+
+    async def work(played: Played) -> None:
+        joining = asyncio.ensure_future(played.live.apply(finished().join(ALICE)))
+        await asyncio.sleep(0)
+        for task in tuple(played.live._moves):
+            task.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([joining])
+        assert joining.cancelled()
+        # And whoever comes next has a turn again.
+        await played.live.apply(finished().join(BOB))
+        assert played.joined == {BOB}
+
+    playing(deployed, work)
+
+
+def test_of_one_failure_each_gets_an_error_of_its_own(deployed: Deployment) -> None:
+    """What one caller was doing when it failed is nothing that another one's log tells."""
+
+    async def work(played: Played) -> None:
+        deployed.store.fails = lambda name, _args: "before" if name == "advance_round" else ""
+        found = await asyncio.gather(*map(played.rejoin, CLIENTS), return_exceptions=True)
+        assert [type(one) for one in found] == [StorageError] * len(CLIENTS)
+        assert [cast("StorageError", one).__context__.args for one in found] == [(client,) for client in CLIENTS]
 
     playing(deployed, work)

@@ -133,6 +133,29 @@ async def test_who_waits_for_a_slow_disk_can_go_away_and_leaves_no_part_in_memor
     await eventually(lambda: disk.written == WRITERS + 1)
 
 
+async def test_a_part_that_fails_after_its_caller_went_away_is_no_defect_of_ours(disk: SlowDisk) -> None:
+    """An error that nobody reads is logged by asyncio, with a traceback, once for each client that lost its connection."""
+    unread: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unread.append(context))
+    here = desk(1)
+
+    def refuse() -> None:
+        disk.append(None)
+        raise StorageError("the disk is full")
+
+    writing = asyncio.create_task(here.write(LIVE, key("alice"), refuse))
+    await eventually(lambda: disk.writing == 1)
+    writing.cancel()
+    await asyncio.wait({writing})
+    # Its traceback would keep what was not read from being found.
+    del writing
+    disk.go_on.set()
+    # Its place is free once it has failed.
+    await here.write(LIVE, key("bob"), lambda: disk.append(None))
+    gc.collect()
+    assert unread == []
+
+
 async def test_a_part_that_is_not_stored_is_logged_with_its_cause_and_frees_its_place() -> None:
     here = desk(1)
 

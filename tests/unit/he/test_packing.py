@@ -1,5 +1,6 @@
 """Updates and weights in, weighted means out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -107,6 +108,43 @@ def test_large_tensors_are_packed_piece_by_piece() -> None:
 
 def test_what_can_be_packed_is_verified_without_a_word() -> None:
     verify_update(UPDATE, 1.0, layout=LAYOUT, max_weight=1.0)
+
+
+ENTRIES = np.linspace(-1, 1, 50, dtype=np.float32)
+DAMAGED = np.append(ENTRIES[:-1], np.float32(np.nan))
+NOT_FINITE = "tensor 'w' holds NaN or infinity: drop this update or repair the training step"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        pytest.param(ENTRIES.astype(">f4"), id="big-endian"),
+        pytest.param(np.repeat(ENTRIES, 2)[::2], id="strided"),
+        pytest.param(DAMAGED[::-1], id="damaged, backwards"),
+        pytest.param(np.broadcast_to(np.float32(np.nan), (50,)), id="damaged, one entry for all"),
+        pytest.param(np.ma.masked_invalid(DAMAGED), id="damaged, where a mask hides it"),
+        pytest.param(np.ma.masked_array(ENTRIES, mask=np.ones(50, dtype=bool)), id="all masked"),
+    ],
+)
+def test_what_is_refused_without_packing_is_what_packing_refuses(tensor: np.ndarray) -> None:
+    """Whatever kind of numpy array it is: a client checks with the one before it joins, and packs with the other."""
+    layout = Layout.of({"w": ENTRIES})
+
+    def packs() -> None:
+        pack({"w": tensor}, 1.0, layout=layout, clip=1.0, max_weight=1.0)
+
+    def verifies() -> None:
+        verify_update({"w": tensor}, 1.0, layout=layout, max_weight=1.0)
+
+    assert _refusal(verifies) == _refusal(packs) == ("" if np.isfinite(np.asarray(tensor)).all() else NOT_FINITE)
+
+
+def _refusal(work: Callable[[], None]) -> str:
+    try:
+        work()
+    except UpdateError as error:
+        return str(error)
+    return ""
 
 
 def test_a_missing_tensor_is_named() -> None:

@@ -133,6 +133,25 @@ def test_what_is_remembered_is_held_against_dates_and_revocations_each_time() ->
         TrustRoot((authority().certificate,)).verify_certificate(_der(own), at=NOW)
 
 
+def test_what_one_ca_did_not_issue_is_not_remembered_against_another_of_its_name() -> None:
+    """Nor for it: during a change-over both are trusted, whichever is asked first, and afterwards one of them alone."""
+    foreign, own = authority(), _der(_issued(ALICE))
+    alone = TrustRoot((foreign.certificate,))
+    for _ in range(2):
+        with pytest.raises(CertificateError, match="not issued by the CA"):
+            alone.verify_certificate(own, at=NOW)
+        for authorities in ((foreign, CA), (CA, foreign)):
+            both = TrustRoot(tuple(one.certificate for one in authorities))
+            assert both.verify_certificate(own, at=NOW) == ALICE
+
+
+def test_what_is_remembered_counts_no_earlier_than_before() -> None:
+    own = _der(_issued(ALICE))
+    assert TRUST.verify_certificate(own, at=NOW) == ALICE
+    with pytest.raises(CertificateError, match="not valid before"):
+        TRUST.verify_certificate(own, at=NOW - 6 * DAY)
+
+
 def test_a_certificate_expires_at_its_own_time_and_counts_until_then() -> None:
     der = _der(_issued(ALICE))
     end = NOW + timedelta(days=30)
