@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
@@ -144,8 +145,13 @@ class Openings:
         """Open the sum that was approved; one that is damaged is as good as none, and c1 has to be shown again."""
         if held.total is None:
             raise WrongPhaseError("the share of this key was destroyed")
+        opening = asyncio.ensure_future(self._book.run(held.total.open))
         try:
-            return await self._book.run(held.total.open)
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The caller is gone; the thread that opens the file is not.
+            opening.add_done_callback(_close)
+            raise
         except StorageError as error:
             _log.error("a sum cannot be used", ceremony=held.ceremony_digest.hex(), cause=str(error))
             await self._book.open_step(held, SumLost())
@@ -158,6 +164,11 @@ def _approval_in(effects: Sequence[OpeningEffect]) -> Approval | None:
 
 def _read(reader: ContributionReader, part: Part) -> None:
     reader.add(contributor=part.contributor, first_chunk=part.first_chunk, data=part.data)
+
+
+def _close(opening: asyncio.Future[SumReader]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _answer(share: KeyShare, reader: SumReader, start: int, stop: int) -> bytes:
