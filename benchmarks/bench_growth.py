@@ -4,16 +4,12 @@ Masking rounds beside Flower's, as in `bench_round`; `ckks` is ours alone. Clien
 holders, so that the seconds of n clients are the work of all of them; a deployment has a machine for each.
 """
 
-from dataclasses import replace
-
 from benchmarks.bench_masking import both
 from benchmarks.bench_round import rounds
 from benchmarks.notebook import Notebook
 from benchmarks.options import options
 from benchmarks.records import Case
 
-REPETITIONS = 3
-"""At most: what is plotted are slopes."""
 FEW = 5
 LONG = 3_000_000
 VALUES = 100_000
@@ -43,15 +39,12 @@ def shares(clients: int) -> Case:
 
 def main() -> None:
     asked = options(__doc__)
-    asked = replace(asked, repetitions=min(asked.repetitions, REPETITIONS))
     notebook = Notebook("growth", "A whole round by the number of clients and by the length of the vector", asked)
     ours, flower = both(notebook, asked, "round")
     for case in QUICK if asked.quick else cases():
-        # The longest rounds take long, and need no warming up.
-        long = case["values"] >= LONG
         entered = (*ours, *(flower if case["protocol"] == "masking" else ()))
-        fewer = replace(asked, repetitions=1 if long else asked.repetitions)
-        rounds(notebook, fewer, case, entered, warmups=0 if long else 1)
+        # The longest rounds need no warming up.
+        rounds(notebook, asked, case, entered, warmups=0 if case["values"] >= LONG else 1)
     notebook.write()
 
 
