@@ -14,9 +14,7 @@ from he.parameters import Parameters
 
 __all__ = ["Floats", "Residues", "Ring", "batch_chunks", "key_ring_for", "ring_for"]
 
-_BATCH_BYTES = (
-    1 << 18
-)  # of float64 coefficients: most of it stays inside the L2 cache, and threads seldom wait for the lock
+_BATCH_BYTES = 1 << 17  # of float64 coefficients: with limbs and scratch this stays inside the L2 cache
 
 
 class Ring:
