@@ -43,7 +43,8 @@ class Waiting:
         """Tell that it has not happened. Each gets an error of its own: where it is raised, it takes on what was raised before."""
         if not self.outcome.done():
             own = copy(error) if isinstance(error, SecAggError) else error
-            own.__cause__ = error.__cause__
+            if error.__cause__ is not None:  # To set none would hide the context too.
+                own.__cause__ = error.__cause__
             self.outcome.set_exception(own)
 
     @contextmanager
