@@ -14,6 +14,7 @@ from secagg import codec
 from secagg.identity import Party, Role, SignedMessage
 from secagg.ids import ClientId, Digest, RoundNumber
 from secagg.messages.round import Join, Phase, Result, Upload
+from tests.files_on_disk import contents_under
 from tests.job_material import JOB, a_move, a_plan, a_status, an_answer, an_audit, an_opening
 from tests.pki_material import COORDINATOR, Deployment
 
@@ -109,8 +110,8 @@ def _parts(message: SignedMessage) -> tuple[bytes, bytes]:
 
 def in_files(traces: Iterable[bytes], directory: Path) -> list[bytes]:
     """Return the traces that are in any file of a directory, or in the name of one."""
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    contents = [path.read_bytes() + str(path.relative_to(directory)).encode() for path in files]
+    kept = contents_under(directory)
+    contents = [data + str(path.relative_to(directory)).encode() for path, data in kept.items()]
     return [one for one in traces if any(one in content for content in contents)]
 
 

@@ -15,6 +15,7 @@ from secagg.client.calls import Coordinator
 from secagg.errors import SecAggError, StorageError
 from secagg.identity import Role
 from secagg.plan import JobSpec
+from tests.files_on_disk import contents_under
 from tests.live_deployment import OPERATOR, LiveDeployment
 from tests.live_jobs import error_bound, largest_error, updates_of, weights_of
 from tests.live_process import LiveProcess
@@ -107,7 +108,7 @@ class House:
         return self.directory / "blobs" / "uploads"
 
     def arrived_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.uploads.rglob("*") if path.is_file())
+        return sum(len(data) for data in contents_under(self.uploads).values())
 
     def listening(self, honest: Callable[..., Any]) -> Callable[..., Any]:
         """Return what notes of what clients are told, and does as before."""

@@ -17,6 +17,7 @@ from tests.crash.crash_house import FIRST, CrashHouse
 from tests.crash.masking_scenarios import fired, late, results_of
 from tests.crash.reviving import dying_at
 from tests.crash.verifying import CKKS_CREW, verify_job
+from tests.files_on_disk import files_under
 from tests.live_jobs import live_job, updates_of, weights_of
 from tests.misbehaving_holder import lying_job
 
@@ -129,7 +130,7 @@ async def lost_half(house: CrashHouse, points: Sequence[str], monkeypatch: pytes
 
 def half_of(house: CrashHouse, job: JobId, client: str, half: str) -> None:
     """Delete half of a client's ciphertext."""
-    found = [path for path in house.blobs.rglob("*") if path.is_file() and {job, client, half} <= {*path.parts}]
+    found = [path for path in files_under(house.blobs) if {job, client, half} <= {*path.parts}]
     assert found, f"{client} has uploaded no {half}"
     for path in found:
         path.unlink()

@@ -19,6 +19,7 @@ from secagg.ids import HolderId, JobId, RoundNumber
 from secagg.messages.round import Phase
 from secagg.operator import AsyncOperatorClient
 from secagg.plan import JobSpec
+from tests.files_on_disk import files_under
 from tests.live_deployment import COORDINATOR, OPERATOR, LiveDeployment
 from tests.services.shared import postgres_server
 
@@ -100,7 +101,7 @@ class CrashHouse:
 
     def blob_files(self) -> set[str]:
         """Return the name of every file among the blobs, temporary ones too."""
-        return {str(path.relative_to(self.blobs)) for path in self.blobs.rglob("*") if path.is_file()}
+        return {str(path.relative_to(self.blobs)) for path in files_under(self.blobs)}
 
     def heal(self) -> None:
         """Start what a test left dead of the key holders."""

@@ -24,6 +24,7 @@ from secagg.roles.client.masking.events import SendUnmasking
 from tests.crash.crash_house import FIRST, CrashHouse
 from tests.crash.reviving import Reviver, dying_at, until
 from tests.crash.verifying import verify_job
+from tests.files_on_disk import files_under
 from tests.live_jobs import live_deadlines
 from tests.masking_deployment import SEVEN, Crew, Departure, Turns, grid_job
 
@@ -260,6 +261,6 @@ def counted_in(house: CrashHouse, job: JobId) -> str:
 
 def vectors_of(house: CrashHouse, job: JobId, client: str) -> list[Any]:
     """Return the files of a client's upload."""
-    found = [path for path in house.blobs.rglob("*") if path.is_file() and {job, client} <= {*path.parts}]
+    found = [path for path in files_under(house.blobs) if {job, client} <= {*path.parts}]
     assert found, f"{client} has uploaded nothing"
     return found

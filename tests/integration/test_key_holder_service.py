@@ -28,6 +28,7 @@ from secagg.plan import CeremonyPlan
 from secagg.transport import error_from_rpc
 from secagg.wire.v1 import key_holder_service_pb2 as pb
 from secagg.wire.v1.key_holder_service_pb2_grpc import KeyHolderServiceStub
+from tests.files_on_disk import contents_under
 from tests.key_holder_house import (
     EAST,
     HOLDERS,
@@ -96,7 +97,7 @@ async def test_nothing_on_disk_names_anybody_once_the_round_is_over(house: House
 
 
 def content_of(house: House) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted((house.directory / NORTH).rglob("*")) if path.is_file())
+    return b"".join(contents_under(house.directory / NORTH).values())
 
 
 async def test_the_ledger_forgets_a_key_when_it_is_told_to(house: House) -> None:

@@ -19,6 +19,7 @@ from secagg.plan import JobSpec, MaskingJob
 from secagg.roles.client.masking.events import SendConfirmation, SendVector
 from secagg.wire.v1 import client_service_pb2 as pb
 from secagg.wire.v1 import masking_pb2
+from tests.files_on_disk import contents_under
 from tests.live_deployment import ROUND_SECONDS, LiveDeployment, visited
 from tests.live_jobs import live_deadlines
 from tests.masking_deployment import SEVEN, Crew, Departure, LightClient, Turns, grid_job, send_small_parts
@@ -64,14 +65,10 @@ async def outcomes(tasks: dict[str, asyncio.Task[Any]]) -> dict[str, Any]:
     return dict(zip(tasks, done, strict=True))
 
 
-def kept_files(live: LiveDeployment) -> list[Path]:
-    return [path for path in (live.directory / "coordinator").rglob("*") if path.is_file()]
-
-
 def uploads_of(live: LiveDeployment, spec: JobSpec) -> dict[str, bytes]:
     """Return what the coordinator keeps of vectors, by client."""
     directory = live.directory / "coordinator" / "blobs" / "uploads" / spec.job
-    return {path.parent.name: path.read_bytes() for path in directory.rglob("*/vector")}
+    return {path.parent.name: data for path, data in contents_under(directory).items() if path.name == "vector"}
 
 
 async def watched(live: LiveDeployment, spec: JobSpec, holds: Callable[[RoundStatus], bool]) -> RoundStatus:
@@ -201,7 +198,8 @@ async def test_a_whole_vector_that_comes_late_is_refused_and_leaves_nothing(
 def traces_of(vector: bytes, live: LiveDeployment) -> list[Path]:
     """Return files of the coordinator with any aligned part of a vector in them."""
     parts = [vector[start : start + 64] for start in range(0, len(vector) - 64, 64)]
-    return [path for path in kept_files(live) for data in [path.read_bytes()] if any(part in data for part in parts)]
+    kept = contents_under(live.directory / "coordinator")
+    return [path for path, data in kept.items() if any(part in data for part in parts)]
 
 
 async def test_a_killed_client_finishes_the_round_with_its_state_and_drops_out_without(

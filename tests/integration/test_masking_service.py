@@ -28,6 +28,7 @@ from secagg.transport import error_from_rpc
 from secagg.wire.v1 import client_service_pb2 as client_pb
 from secagg.wire.v1 import masking_service_pb2 as pb
 from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceStub
+from tests.files_on_disk import contents_under
 from tests.round_cluster import CALL_SECONDS, Cluster, eventually, weighted_mean
 from tests.scripted_masking_client import LONG, MaskingClient, each, joined, masking_job
 
@@ -163,9 +164,9 @@ async def test_nothing_that_opens_masks_is_kept(cluster: Cluster, capfd: pytest.
     clients = await joined(cluster, masking_job())
     await each(clients, "send_shares", "upload_all", "confirm", "reveal", "unmask")
     await assert_mean(clients[0], clients)
-    await eventually(lambda: not cluster.blobs("uploads/*/*/clients"))
+    await eventually(lambda: not cluster.blobs("uploads/*/*"))
     secret = [share for one in clients for share in (*one.shares.sealed, *one.unmasking.shares)]
-    kept = b"".join(path.read_bytes() for path in (cluster.directory / "coordinator").rglob("*") if path.is_file())
+    kept = b"".join(contents_under(cluster.directory / "coordinator").values())
     logged = "".join(capfd.readouterr())
     assert clients[0].signed(clients[0].confirmation).payload in kept
     for share in secret:
