@@ -71,6 +71,7 @@ def embed(parameters: Parameters, values: Floats) -> Floats:
     else:
         points = np.take(values, embedding.slot_of_point, axis=-1).astype(np.complex128)
     folded = np.fft.fft(points, axis=-1, norm="forward")
+    del points  # as large as what is made of it
     folded *= embedding.twist.conj() * parameters.scale
     return np.concatenate([folded.real, folded.imag], axis=-1)
 

@@ -44,12 +44,11 @@ class Workspace:
     """Scratch memory for batches of k polynomials; of one thread at a time."""
 
     def __init__(self, chunks: int, degree: int) -> None:
-        """Reserve five arrays float64 (chunks, degree), of which two are the limbs, and one int32."""
+        """Reserve four arrays float64 (chunks, degree), of which two are the limbs."""
         self.limbs: Floats = aligned(2, chunks, degree)
-        self.source: Floats = aligned(chunks, degree)
+        self.low: Floats = self.limbs[1]
         self.scratch: Floats = aligned(chunks, degree)
         self.mixed: Floats = aligned(chunks, degree)
-        self.integers: npt.NDArray[np.int32] = aligned(chunks, degree, dtype=np.int32)
 
 
 class Modulus:
@@ -110,19 +109,21 @@ class Modulus:
         out += x
         return out
 
-    def canonical(self, x: Floats, integers: npt.NDArray[np.int32], out: Residues) -> None:
-        """Centred to [0, p), uint32, by way of `integers`."""
-        np.copyto(integers, x, casting="unsafe")
-        unsigned = integers.view(np.uint32)
+    def canonical(self, x: Floats, scratch: Floats, out: Residues) -> None:
+        """Centred (k, N) to [0, p), uint32, by way of `scratch`, as large as `x`."""
+        words, length = scratch.view(np.int32), x.shape[-1]
+        signed, raised = words[..., :length], words[..., length:]
+        np.copyto(signed, x, casting="unsafe")
+        np.add(signed, np.int32(self.prime), out=raised)
         # a negative number is huge as uint32, until the prime is added
-        np.minimum(unsigned, unsigned + np.uint32(self.prime), out=out)
+        np.minimum(signed.view(np.uint32), raised.view(np.uint32), out=out)
 
 
 class Transform:
     """Both directions of the NTT modulo one prime, on float64 batches of shape (k, N).
 
-    Results stand in the workspace's `mixed`, not reduced. Arguments may be the workspace's
-    `source`, but none of its other arrays.
+    Results stand in the workspace's `mixed`, not reduced. Arguments, which are spoiled if they are
+    of the workspace, may be its `low` limb, but none of its other arrays.
     """
 
     def __init__(self, degree: int, prime: int, chunks: int) -> None:

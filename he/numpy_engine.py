@@ -50,7 +50,7 @@ class NumpyEngine:
         work = _Memory(min(batch, len(values)), degree)
         for start in range(0, len(values), batch):
             part = slice(start, start + batch)
-            if len(values[part]) < len(work.u):
+            if len(values[part]) < len(work.u_hat):
                 work = _Memory(len(values[part]), degree)
             self._encrypt_batch(values[part], [drawn[part] for drawn in small], (c0[part], c1[part]), work)
         return c0, c1
@@ -58,11 +58,12 @@ class NumpyEngine:
     def _encrypt_batch(
         self, values: Floats, small: Sequence[Small], out: tuple[Residues, Residues], work: "_Memory"
     ) -> None:
-        np.copyto(work.u, small[0])
-        self._rounding.remainders(small[1:], work)
+        u, *errors = small
+        self._rounding.remainders(u, errors, work)
         parts = self._encoder.parts(values)
         for index, level in enumerate(self._levels):
-            message = self._encoder.reduce(parts, level.modulus.prime, work.ntt.source, work.ntt.scratch)
+            level.evaluate(u, work)
+            message = self._encoder.reduce(parts, level.modulus.prime, work.ntt.low, work.ntt.scratch)
             level.encrypt(message, work, (out[0][:, index], out[1][:, index]))
 
 
@@ -83,9 +84,14 @@ class _Memory:
 
     def __init__(self, chunks: int, degree: int) -> None:
         self.ntt = Workspace(chunks, degree)
-        self.u: Floats = aligned(chunks, degree)
         self.u_hat: Floats = aligned(chunks, degree)
         self.remainders: Floats = aligned(2, chunks, degree)
+
+    def evaluate(self, u: Small, transform: Transform) -> None:
+        """Write NTT(u), centred, to `u_hat`."""
+        np.copyto(self.ntt.low, u)
+        evaluated = transform.forward_small(self.ntt.low, self.ntt)
+        np.copyto(self.u_hat, transform.modulus.centre(evaluated, self.ntt.scratch))
 
 
 class _Rounding:
@@ -96,14 +102,13 @@ class _Rounding:
         chunks = batch_chunks(halves[0].shape[-1])
         self._factors = [transform.modulus.factors(half[-1], chunks) for half in halves]
 
-    def remainders(self, errors: Sequence[Small], work: _Memory) -> None:
+    def remainders(self, u: Small, errors: Sequence[Small], work: _Memory) -> None:
         """Write e - (b·u + e mod P), |x| <= P/2 + 25, for both halves."""
         modulus, ntt = self._transform.modulus, work.ntt
-        evaluated = modulus.centre(self._transform.forward_small(work.u, ntt), ntt.scratch)
-        np.copyto(work.u_hat, evaluated)
+        work.evaluate(u, self._transform)
         for factors, error, remainder in zip(self._factors, errors, work.remainders, strict=True):
-            np.copyto(ntt.source, work.u_hat)
-            product = modulus.multiply(ntt.source, factors, remainder, ntt.scratch)
+            np.copyto(remainder, work.u_hat)
+            product = modulus.multiply(remainder, factors, ntt.low, ntt.scratch)
             opened = self._transform.inverse(product, ntt)
             np.copyto(remainder, error)
             opened += remainder
@@ -121,10 +126,13 @@ class _Level:
         self._factors = [self.modulus.factors(half.astype(np.int64) * self._inverse, chunks)[0] for half in halves]
         self._divided_rows = transform.scaled_rows(self._inverse)
 
+    def evaluate(self, u: Small, work: _Memory) -> None:
+        """Prepare u for `encrypt`."""
+        work.evaluate(u, self._transform)
+
     def encrypt(self, message: Floats, work: _Memory, out: tuple[Residues, Residues]) -> None:
-        """Write c0 and c1, each uint32 (k, N)."""
+        """Write c0 and c1, each uint32 (k, N), of the `u` that was evaluated last."""
         ntt = work.ntt
-        np.copyto(work.u_hat, self.modulus.centre(self._transform.forward_small(work.u, ntt), ntt.scratch))
         # at most (P/2 + 25)·p/2 + p/2 + 4, below 2^53
         np.multiply(work.remainders[0], self._inverse, out=ntt.scratch)
         message += ntt.scratch
@@ -137,4 +145,4 @@ class _Level:
         scratch = work.ntt.scratch
         np.multiply(work.u_hat, self._factors[half][: len(scratch)], out=scratch)
         evaluated += scratch
-        self.modulus.canonical(self.modulus.centre(evaluated, scratch), work.ntt.integers, out)
+        self.modulus.canonical(self.modulus.centre(evaluated, scratch), scratch, out)

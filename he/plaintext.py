@@ -75,9 +75,12 @@ class PlaintextReducer:
         """Split the rounded coefficients (k, N), which are spoiled, into high and low."""
         coefficients *= 2.0**-self._shift
         np.rint(coefficients, out=coefficients)
-        high = np.rint(coefficients * 2.0**-_LOW_BITS)
-        # what rint leaves fits float64's mantissa, however large the whole
-        coefficients -= high * 2.0**_LOW_BITS
+        high = coefficients * 2.0**-_LOW_BITS
+        np.rint(high, out=high)
+        # powers of two are exact, and what rint leaves fits float64's mantissa, however large the whole
+        high *= 2.0**_LOW_BITS
+        coefficients -= high
+        high *= 2.0**-_LOW_BITS
         return high, coefficients
 
     def reduce(self, parts: Parts, prime: int, out: Floats, scratch: Floats) -> Floats:

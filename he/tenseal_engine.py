@@ -52,8 +52,8 @@ class TenSealEngine:
         work = Workspace(len(values), ring.degree)
         for index, transform in enumerate(ring.transforms):
             modulus = transform.modulus
-            reduced = self._encoder.reduce(parts, modulus.prime, work.source, work.scratch)
-            modulus.canonical(reduced, work.integers, out[:, index])
+            reduced = self._encoder.reduce(parts, modulus.prime, work.low, work.scratch)
+            modulus.canonical(reduced, work.scratch, out[:, index])
         return ring.forward(out)
 
     def _encrypt_reals(self, slots: Floats) -> tuple[Residues, Residues]:

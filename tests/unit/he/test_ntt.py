@@ -30,7 +30,7 @@ def forward_exactly(x: np.ndarray, prime: int) -> np.ndarray:
 
 def canonical(modulus: Modulus, x: np.ndarray) -> np.ndarray:
     out = np.empty(x.shape, dtype=np.uint32)
-    modulus.canonical(modulus.centre(x, np.empty_like(x)), np.empty(x.shape, dtype=np.int32), out)
+    modulus.canonical(modulus.centre(x, np.empty_like(x)), np.empty_like(x), out)
     return out
 
 
@@ -105,7 +105,7 @@ def test_centring_is_exact_up_to_the_mantissa(prime: int) -> None:
     assert np.abs(centred).max() <= prime // 2 + 4
     assert np.array_equal(centred.astype(np.int64) % prime, x % prime)
     out = np.empty(len(x), dtype=np.uint32)
-    Modulus(prime).canonical(centred, np.empty(len(x), dtype=np.int32), out)
+    Modulus(prime).canonical(centred, np.empty(len(x)), out)
     assert np.array_equal(out, x % prime)
 
 
