@@ -114,13 +114,12 @@ class Encryptor:
 
     def _encrypt(self, vector: npt.NDArray[Any], index: int) -> tuple[Residues, Residues]:
         first, last = self.block_bounds(index)
-        part = vector[self._values_of(index)]
-        values = np.empty((last - first, self.parameters.chunk_values))
-        flat = values.reshape(-1)
-        flat[: len(part)] = part
-        flat[len(part) :] = 0
+        values = np.ascontiguousarray(vector[self._values_of(index)], dtype=np.float64)
+        missing = (last - first) * self.parameters.chunk_values - len(values)
+        if missing:
+            values = np.pad(values, (0, missing))
         key = derive(self._seed, b"he encryption block v1", struct.pack("<I", index))
-        return self._engine.encrypt(values, key)
+        return self._engine.encrypt(values.reshape(last - first, -1), key)
 
     def _values_of(self, index: int) -> slice:
         first, last = self.block_bounds(index)

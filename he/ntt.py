@@ -14,7 +14,7 @@ Source: docs/protocol.md, section "Parameters" (DESIGN 4.1); `benchmarks/` holds
 """
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,12 @@ _LINE_BYTES: Final = 64
 _ONE_PRODUCT_LIMIT: Final = 1 << 27  # centred factors below this have products below 2^53
 
 
-def aligned(*shape: int, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+def aligned(*shape: int) -> Floats:
     """Uninitialised memory on a cache line: vector loads across lines cost half of the speed."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(np.float64).itemsize
     raw = np.empty(size + _LINE_BYTES, dtype=np.uint8)
     start = -raw.ctypes.data % _LINE_BYTES
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return raw[start : start + size].view(np.float64).reshape(shape)
 
 
 class Workspace:
@@ -122,8 +122,8 @@ class Modulus:
 class Transform:
     """Both directions of the NTT modulo one prime, on float64 batches of shape (k, N).
 
-    Results stand in the workspace's `mixed`, not reduced. Arguments, which are spoiled if they are
-    of the workspace, may be its `low` limb, but none of its other arrays.
+    Results stand in the workspace's `mixed`, not reduced. An argument may be the workspace's `low`
+    limb, which is spoiled, and limbs may be its `limbs`; none of its other arrays.
     """
 
     def __init__(self, degree: int, prime: int, chunks: int) -> None:

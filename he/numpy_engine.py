@@ -131,7 +131,10 @@ class _Level:
         work.evaluate(u, self._transform)
 
     def encrypt(self, message: Floats, work: _Memory, out: tuple[Residues, Residues]) -> None:
-        """Write c0 and c1, each uint32 (k, N), of the `u` that was evaluated last."""
+        """Write c0 and c1, each uint32 (k, N), of the u that was evaluated last.
+
+        `message` is spoiled. It may be the low limb: made after `evaluate`, therefore, which needs it.
+        """
         ntt = work.ntt
         # at most (P/2 + 25)·p/2 + p/2 + 4, below 2^53
         np.multiply(work.remainders[0], self._inverse, out=ntt.scratch)

@@ -37,6 +37,7 @@ from secagg.wire.v1 import operator_service_pb2
 from secagg.wire.v1.client_service_pb2_grpc import ClientServiceStub
 from secagg.wire.v1.operator_service_pb2_grpc import OperatorServiceStub
 from tests.encryption_material import encrypt_once
+from tests.files_on_disk import matching
 from tests.pki_material import Deployment, deployment
 
 HOLDERS = tuple(HolderId(name) for name in ("north", "south", "east", "west", "centre"))
@@ -173,7 +174,7 @@ class Cluster:
         holders[holder] = LyingHolder(holders[holder], self.identity(Role.KEY_HOLDER, holder), lie)
 
     def blobs(self, pattern: str) -> list[Path]:
-        return list((self.directory / "coordinator" / "blobs").glob(pattern))
+        return matching(self.directory / "coordinator" / "blobs", pattern)
 
     async def kill_holder(self, holder: HolderId) -> None:
         await self.holders.pop(holder).stop(0)

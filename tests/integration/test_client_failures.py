@@ -34,6 +34,7 @@ from secagg.ids import ClientId, Digest
 from secagg.messages.round import Half, Join, Phase
 from secagg.plan import JobSpec, TensorSpec
 from secagg.wire.v1 import client_service_pb2 as pb
+from tests.files_on_disk import matching
 from tests.live_deployment import LiveDeployment
 from tests.live_jobs import error_bound, largest_error, live_deadlines, live_job, updates_of, weights_of
 from tests.round_cluster import CALL_SECONDS, Prepared, ScriptedClient, eventually, part_of, parts_of, root_of
@@ -143,7 +144,7 @@ async def test_a_ciphertext_that_must_not_count(
         assert caught.value.client_id == "mallory"
         with pytest.raises((FaultyClientError, LateError)):
             await mallory.complete()
-    assert not list((live.directory / "coordinator" / "blobs").glob(f"uploads/{mallory.spec.job}/*/clients/mallory*"))
+    assert not matching(live.directory / "coordinator" / "blobs", f"uploads/{mallory.spec.job}/*/clients/mallory*")
 
 
 async def test_an_upload_that_is_signed_for_something_else(live: LiveDeployment) -> None:
@@ -346,7 +347,7 @@ async def test_too_few_are_left(live: LiveDeployment) -> None:
     assert isinstance(error, RoundAbortedError)
     assert (error.have, error.need) == (1, 2)
     assert "bob, mallory" in error.reason
-    assert not list((live.directory / "coordinator" / "blobs" / "means").glob(f"{spec.job}/*"))
+    assert not matching(live.directory / "coordinator" / "blobs" / "means", f"{spec.job}/*")
 
 
 async def test_too_few_join(live: LiveDeployment) -> None:
@@ -365,7 +366,7 @@ async def test_a_sum_that_weighs_too_little_is_not_published(live: LiveDeploymen
     client = live.scripted("alice")
     with pytest.raises(WrongPhaseError):
         await client.call(_all_of(client.stub.DownloadMean(pb.DownloadMeanRequest(job=spec.job, round=1))))
-    await eventually(lambda: not list((live.directory / "coordinator" / "blobs" / "means").glob(f"{spec.job}/*")))
+    await eventually(lambda: not matching(live.directory / "coordinator" / "blobs" / "means", f"{spec.job}/*"))
 
 
 async def _all_of(answers: Any) -> list[Any]:

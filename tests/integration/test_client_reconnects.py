@@ -22,6 +22,7 @@ from secagg.client.npz import read_arrays, write_arrays
 from secagg.messages.round import Phase
 from secagg.plan import JobSpec, TensorSpec
 from tests.cutting_proxy import cutting_proxy
+from tests.files_on_disk import contents_under
 from tests.live_deployment import ROUND_SECONDS, LiveDeployment, visited
 from tests.live_jobs import (
     error_bound,
@@ -146,8 +147,8 @@ async def both_rounds(live: LiveDeployment, spec: JobSpec, names: tuple[str, ...
 
 def bytes_at(live: LiveDeployment, spec: JobSpec, name: str) -> int:
     """Return how much of a client's upload lies at the coordinator."""
-    uploads = (live.directory / "coordinator" / "blobs").glob(f"uploads/{spec.job}/*/clients/{name}/**/*")
-    return sum(path.stat().st_size for path in uploads if path.is_file())
+    uploads = live.directory / "coordinator" / "blobs" / "uploads" / spec.job
+    return sum(len(data) for path, data in contents_under(uploads).items() if name in path.relative_to(uploads).parts)
 
 
 # ckks

@@ -199,6 +199,7 @@ def traces_of(vector: bytes, live: LiveDeployment) -> list[Path]:
     """Return files of the coordinator with any aligned part of a vector in them."""
     parts = [vector[start : start + 64] for start in range(0, len(vector) - 64, 64)]
     kept = contents_under(live.directory / "coordinator")
+    assert kept
     return [path for path, data in kept.items() if any(part in data for part in parts)]
 
 

@@ -29,6 +29,7 @@ from secagg.messages.round import Phase, RoundStatus
 from secagg.plan import JobSpec, TensorSpec
 from secagg.transport import error_from_rpc, open_channel
 from secagg.wire.v1 import client_service_pb2 as pb
+from tests.files_on_disk import matching
 from tests.live_deployment import COORDINATOR, OPERATOR, LiveDeployment
 from tests.live_jobs import HOLDERS, error_bound, largest_error, live_job, updates_of, weights_of
 from tests.live_process import LiveProcess, ReservedPort
@@ -122,7 +123,7 @@ async def test_a_restart_inside_a_round_costs_nobody_anything(live: LiveDeployme
     (status,) = await rounds_of(live, spec)
     assert (status.phase, status.uploaded) == (Phase.PUBLISHED, len(CLIENTS))
     blobs = live.directory / "coordinator" / "blobs"
-    await eventually(lambda: not list(blobs.glob(f"uploads/{spec.job}/1/**/*")))
+    await eventually(lambda: not matching(blobs, f"uploads/{spec.job}/1/**/*"))
 
 
 async def test_a_key_holder_that_restarts_keeps_its_share_and_answers(live: LiveDeployment) -> None:

@@ -8,11 +8,17 @@ from he.decode import embed
 from he.numpy_engine import NumpyEngine, small_polynomials
 from he.parameters import PACKINGS, PRESET_NAMES, Parameters
 from he.public_key import PublicKey
-from he.ring import Residues, key_ring_for, ring_for
+from he.ring import Residues, batch_chunks, key_ring_for, ring_for
 from he.sampling import centred_binomial, derive, ternary
 from tests.he_material import draw_key, preset_parameters
 
 KEY = bytes(range(32))
+
+
+def two_batches(parameters: Parameters) -> int:
+    """Chunks that take a whole batch and a smaller one."""
+    batch = batch_chunks(parameters.degree)
+    return batch + batch // 2 + 1
 
 
 def switched_down(parameters: Parameters, x: Residues) -> Residues:
@@ -64,43 +70,51 @@ def test_u_and_both_errors_have_a_stream_each() -> None:
     assert len({row.tobytes() for drawn in ours for row in drawn}) == 9
 
 
+def assert_exact(key: PublicKey, values: np.ndarray, small: list[np.ndarray]) -> None:
+    for ours, expected in zip(
+        NumpyEngine(key).encrypt(values, KEY), encrypted_step_by_step(key, values, small), strict=True
+    ):
+        assert np.array_equal(ours, expected)
+
+
 @pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("chunks", [1, 7])
-def test_every_residue_is_seals(packing: str, chunks: int) -> None:
+def test_every_residue_is_seals(packing: str) -> None:
     parameters = preset_parameters("ckks-4096", packing=packing)
     key = draw_key(parameters, seed=5)[0]
-    values = np.random.default_rng(6).uniform(-1, 1, (chunks, parameters.chunk_values))
-    ours = NumpyEngine(key).encrypt(values, KEY)
-    expected = encrypted_step_by_step(key, values, draws(parameters, chunks))
-    assert np.array_equal(ours[0], expected[0])
-    assert np.array_equal(ours[1], expected[1])
+    for chunks in (1, two_batches(parameters)):
+        values = np.random.default_rng(6).uniform(-1, 1, (chunks, parameters.chunk_values))
+        assert_exact(key, values, draws(parameters, chunks))
 
 
 def test_more_primes_than_a_float_holds() -> None:
     parameters = preset_parameters("ckks-8192")
     key = draw_key(parameters, seed=7)[0]
-    values = np.random.default_rng(8).uniform(-1, 1, (1, 8192))
-    ours = NumpyEngine(key).encrypt(values, KEY)
-    expected = encrypted_step_by_step(key, values, draws(parameters, 1))
-    assert np.array_equal(ours[0], expected[0])
-    assert np.array_equal(ours[1], expected[1])
+    for chunks in (1, two_batches(parameters)):
+        values = np.random.default_rng(8).uniform(-1, 1, (chunks, 8192))
+        assert_exact(key, values, draws(parameters, chunks))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("edges", ["top, middle", "middle, top", "middle, middle"])
 @pytest.mark.parametrize(
     ("name", "packing"), [(PRESET_NAMES[0], "complex"), *((p, "coefficients") for p in PRESET_NAMES)]
 )
-def test_extreme_draws_and_keys_are_exact(name: str, packing: str, sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of u at ±1, all errors at ±21, all residues of the key at p-1 or at p/2."""
+def test_extreme_draws_and_keys_are_exact(
+    name: str, packing: str, edges: str, sign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of u at ±1, all errors at ±21, all residues of the key at p-1 or at p/2, where an error decides how P divides.
+
+    The signs of the second batch are those of the first turned round: neither serves for the other.
+    """
     parameters = preset_parameters(name, packing=packing)
     primes = np.array(parameters.key_primes, dtype=np.uint32)[:, None]
-    top, middle = (np.broadcast_to(edge, (len(primes), parameters.degree)).copy() for edge in (primes - 1, primes // 2))
-    key = PublicKey(parameters, top, middle)
-    monkeypatch.setattr(numpy_engine, "ternary", lambda _, count: np.full(count, sign, dtype=np.int8))
-    monkeypatch.setattr(numpy_engine, "centred_binomial", lambda _, count: np.full(count, 21 * sign, dtype=np.int8))
-    values = np.full((2, parameters.degree), -sign * parameters.clip)
-    ours = NumpyEngine(key).encrypt(values, KEY)
-    small = [np.full((2, parameters.degree), bound * sign) for bound in (1, 21, 21)]
-    expected = encrypted_step_by_step(key, values, small)
-    assert np.array_equal(ours[0], expected[0])
-    assert np.array_equal(ours[1], expected[1])
+    half = {"top": primes - 1, "middle": primes // 2}
+    key = PublicKey(
+        parameters,
+        *(np.broadcast_to(half[edge], (len(primes), parameters.degree)).copy() for edge in edges.split(", ")),
+    )
+    signs = np.full((two_batches(parameters), parameters.degree), sign, dtype=np.int8)
+    signs[batch_chunks(parameters.degree) :] *= -1
+    monkeypatch.setattr(numpy_engine, "ternary", lambda _, __: signs.reshape(-1))
+    monkeypatch.setattr(numpy_engine, "centred_binomial", lambda _, __: 21 * signs.reshape(-1))
+    assert_exact(key, -parameters.clip * signs, [bound * signs.astype(np.int64) for bound in (1, 21, 21)])
