@@ -112,6 +112,8 @@ class CrashHouse:
         """Return what every holder that approved with this key has in its ledger."""
         found = []
         for holder in self.live.holders:
+            # What a killed process left in its write-ahead log takes a writer to recover: the holder itself, while it starts.
+            self.live.services[holder].wait_until_ready()
             path = self.live.directory / holder / HOLDER_DATABASE
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
                 digests = database.execute("SELECT request_digest FROM ledger WHERE key_id = ?", (key_id,)).fetchall()
