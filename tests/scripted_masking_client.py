@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from he.packing import pack
 from secagg import codec
-from secagg.errors import LateError
+from secagg.errors import LateError, UnreachableError
 from secagg.identity import Party, Role
 from secagg.ids import ClientId, Digest, JobId
 from secagg.masking.masks import masked_pieces
@@ -37,6 +37,7 @@ from secagg.wire.v1.masking_service_pb2_grpc import MaskingServiceStub
 from tests.round_cluster import CALL_SECONDS, Cluster, ScriptedClient, random_update
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace")
+UPLOADS = 5
 LONG = {"open_seconds": 30, "sharing_seconds": 30, "uploading_seconds": 30, "confirming_seconds": 30}
 
 
@@ -146,7 +147,11 @@ class MaskingClient(ScriptedClient):
                 digest = hashlib.sha256(part).digest()
                 yield pb.UploadVectorRequest(part=pb.VectorPart(offset=offset, data=part, digest=digest))
 
-        return int((await self.call(self.masking.UploadVector(requests(), timeout=CALL_SECONDS))).bytes)
+        for _ in range(UPLOADS):
+            # Of a refusal that comes while parts are on their way, gRPC may tell no more than that the stream broke: as the SDK, ask again.
+            with suppress(UnreachableError):
+                return int((await self.call(self.masking.UploadVector(requests(), timeout=CALL_SECONDS))).bytes)
+        raise AssertionError(f"{UPLOADS} uploads broke off, one after the other")
 
     async def complete_vector(self) -> None:
         signed = self.signed(self.upload_statement)
