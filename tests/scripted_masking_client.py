@@ -147,11 +147,19 @@ class MaskingClient(ScriptedClient):
                 digest = hashlib.sha256(part).digest()
                 yield pb.UploadVectorRequest(part=pb.VectorPart(offset=offset, data=part, digest=digest))
 
-        for _ in range(UPLOADS):
-            # Of a refusal that comes while parts are on their way, gRPC may tell no more than that the stream broke: as the SDK, ask again.
-            with suppress(UnreachableError):
-                return int((await self.call(self.masking.UploadVector(requests(), timeout=CALL_SECONDS))).bytes)
-        raise AssertionError(f"{UPLOADS} uploads broke off, one after the other")
+        async def upload() -> int:
+            return int((await self.call(self.masking.UploadVector(requests(), timeout=CALL_SECONDS))).bytes)
+
+        try:
+            return await upload()
+        except UnreachableError as broken:
+            # Of a refusal that comes while parts are on their way, gRPC may tell no more than that the stream broke. The SDK asks
+            # again, and so does this; but what is not refused then broke for no reason.
+            for _ in range(UPLOADS):
+                with suppress(UnreachableError):
+                    await upload()
+                    break
+            raise AssertionError("an upload broke off that was not refused") from broken
 
     async def complete_vector(self) -> None:
         signed = self.signed(self.upload_statement)
